@@ -1,0 +1,48 @@
+"""weldlm: a lean transformer engine with fused kernels.
+
+Public names are looked up when first used, so that `import weldlm` costs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from weldlm.config import ModelConfig as ModelConfig
+    from weldlm.config import preset as preset
+    from weldlm.generate import generate as generate
+    from weldlm.heads import CausalLM as CausalLM
+    from weldlm.packing import PackedBatch as PackedBatch
+    from weldlm.sampling import SamplingSettings as SamplingSettings
+    from weldlm.tokenizer import Tokenizer as Tokenizer
+    from weldlm.trainer import Trainer as Trainer
+    from weldlm.trainer import TrainSettings as TrainSettings
+    from weldlm.weights import load_pretrained as load_pretrained
+    from weldlm.weights import save_pretrained as save_pretrained
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "CausalLM": "weldlm.heads",
+    "ModelConfig": "weldlm.config",
+    "PackedBatch": "weldlm.packing",
+    "SamplingSettings": "weldlm.sampling",
+    "Tokenizer": "weldlm.tokenizer",
+    "TrainSettings": "weldlm.trainer",
+    "Trainer": "weldlm.trainer",
+    "generate": "weldlm.generate",
+    "load_pretrained": "weldlm.weights",
+    "preset": "weldlm.config",
+    "save_pretrained": "weldlm.weights",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'weldlm' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,24 @@
+"""Fused transformer operations, each beside a plain PyTorch reference that defines it.
+
+Every operation lives in a folder of its own: `__init__.py` is the contract, `reference.py` what it
+means, `gpu.py` the Triton kernels, `cpu.py` the compiled CPU path. `backend.py` decides which one a
+call takes. The package knows nothing of models and can be used alone.
+"""
+
+from weldlm_kernels.attention import attention
+from weldlm_kernels.backend import Choice, explain, use_backend
+from weldlm_kernels.layer_norm import layer_norm
+from weldlm_kernels.linear_cross_entropy import linear_cross_entropy
+from weldlm_kernels.rms_norm import rms_norm
+from weldlm_kernels.rotary import rotary
+
+__all__ = [
+    "Choice",
+    "attention",
+    "explain",
+    "layer_norm",
+    "linear_cross_entropy",
+    "rms_norm",
+    "rotary",
+    "use_backend",
+]

@@ -1,0 +1,164 @@
+"""attention: softmax attention over packed sequences, forward and backward.
+
+Sequences lie end to end; `q_offsets` and `k_offsets` say where each begins, so no mask and no
+padding exist. Backward is recomputed from the log-sum-exp, as in FlashAttention (Dao et al. 2022,
+arXiv:2205.14135), in memory linear in the number of tokens.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from weldlm_kernels.attention import reference
+from weldlm_kernels.backend import choose, implementation
+from weldlm_kernels.registration import differentiable, register
+
+__all__ = ["attention"]
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    q_offsets: Tensor,
+    k_offsets: Tensor,
+    q_max_length: int,
+    k_max_length: int,
+    is_causal: bool,
+    scale: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Attends within each sequence of a packed batch.
+
+    Args:
+        q: [T, num_heads, head_dim], fp32, fp16 or bf16 (fp64 takes the reference).
+        k: [S, num_kv_heads, head_dim]; num_heads is a multiple of num_kv_heads (GQA).
+        v: [S, num_kv_heads, value_dim].
+        q_offsets: [B + 1] int32, cumulative query lengths; rows behind the last one give zeros.
+        k_offsets: [B + 1] int32, cumulative key lengths.
+        q_max_length: length of the longest query sequence, on the host (no synchronization).
+        k_max_length: the same for keys.
+        is_causal: a query sees no later key; the last query is aligned with the last key.
+        scale: factor of the scores, 1 / sqrt(head_dim) where None.
+
+    Returns:
+        out [T, num_heads, value_dim] in the dtype of `q`, and lse [num_heads, T] in fp32, the
+        log-sum-exp of the scores (no gradient). A query without a visible key gives 0 and -inf.
+
+    Raises:
+        ValueError: shapes do not fit.
+    """
+    _check(q, k, v, q_offsets, k_offsets)
+    scale = q.shape[2] ** -0.5 if scale is None else scale
+    backend = choose("attention", q)
+    if backend == "reference":
+        return reference.attention(q, k, v, q_offsets, k_offsets, is_causal, scale)
+    return _attention(  # type: ignore[no-any-return]
+        q, k, v, q_offsets, k_offsets, q_max_length, k_max_length, is_causal, scale, backend
+    )
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor, q_offsets: Tensor, k_offsets: Tensor) -> None:
+    shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
+    if not q.dim() == k.dim() == v.dim() == 3:
+        raise ValueError(f"{shapes}; expected three dimensions [tokens, heads, head_dim] each")
+    if q.shape[2] != k.shape[2] or k.shape[:2] != v.shape[:2]:
+        raise ValueError(f"{shapes}; expected one head_dim for q and k, one length for k and v")
+    if k.shape[1] == 0 or q.shape[1] % k.shape[1]:
+        raise ValueError(f"{shapes}; expected num_heads to be a multiple of num_kv_heads")
+    if q_offsets.shape != k_offsets.shape or q_offsets.dim() != 1:
+        raise ValueError(
+            f"q_offsets {tuple(q_offsets.shape)} and k_offsets {tuple(k_offsets.shape)}; "
+            "expected two equal shapes [num_sequences + 1]"
+        )
+
+
+def _forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_offsets: Tensor,
+    k_offsets: Tensor,
+    q_max_length: int,
+    k_max_length: int,
+    is_causal: bool,
+    scale: float,
+    backend: Any,
+) -> tuple[Tensor, Tensor]:
+    return implementation("attention", backend).attention(  # type: ignore[no-any-return]
+        q, k, v, q_offsets, k_offsets, q_max_length, k_max_length, is_causal, scale
+    )
+
+
+def _forward_fake(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    tokens, num_heads = q.shape[:2]
+    out = q.new_empty(tokens, num_heads, v.shape[2])
+    return out, q.new_empty(num_heads, tokens, dtype=torch.float32)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    q, k, v, q_offsets, k_offsets, *ctx.settings = inputs
+    out, lse = output
+    ctx.mark_non_differentiable(lse)
+    ctx.save_for_backward(q, k, v, out, lse, q_offsets, k_offsets)
+
+
+def _backward(ctx: Any, grad_out: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    grad_q, grad_k, grad_v = _backward_op(grad_out, *ctx.saved_tensors, *ctx.settings)
+    return grad_q, grad_k, grad_v, *(None,) * 7
+
+
+def _backward_implementation(
+    grad_out: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    q_offsets: Tensor,
+    k_offsets: Tensor,
+    q_max_length: int,
+    k_max_length: int,
+    is_causal: bool,
+    scale: float,
+    backend: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return implementation("attention", backend).attention_backward(  # type: ignore[no-any-return]
+        grad_out,
+        q,
+        k,
+        v,
+        out,
+        lse,
+        q_offsets,
+        k_offsets,
+        q_max_length,
+        k_max_length,
+        is_causal,
+        scale,
+    )
+
+
+def _backward_fake(
+    grad_out: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+
+
+_forward_op = register(
+    "attention(Tensor q, Tensor k, Tensor v, Tensor q_offsets, Tensor k_offsets,"
+    " SymInt q_max_length, SymInt k_max_length, bool is_causal, float scale, str backend)"
+    " -> (Tensor out, Tensor lse)",
+    _forward,
+    _forward_fake,
+)
+_backward_op = register(
+    "attention_backward(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse,"
+    " Tensor q_offsets, Tensor k_offsets, SymInt q_max_length, SymInt k_max_length,"
+    " bool is_causal, float scale, str backend)"
+    " -> (Tensor grad_q, Tensor grad_k, Tensor grad_v)",
+    _backward_implementation,
+    _backward_fake,
+)
+_attention = differentiable(_forward_op, _forward, _setup_context, _backward)

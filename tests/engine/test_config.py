@@ -1,0 +1,64 @@
+"""ModelConfig and presets."""
+
+import dataclasses
+
+import pytest
+
+from weldlm.config import PRESETS, preset
+from weldlm.heads import CausalLM
+
+SMALL = {"num_layers": 2, "vocab_size": 101}
+
+
+@pytest.mark.parametrize("name", ["gpt2-tiny", "llama-tiny"])
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+def test_parameter_count_equals_the_built_model(name: str, tie_embeddings: bool) -> None:
+    config = preset(name, tie_embeddings=tie_embeddings, **SMALL)
+
+    built = sum(weight.numel() for weight in CausalLM(config).parameters())
+
+    assert config.num_parameters == built
+
+
+def test_gpt2_small_has_its_published_size() -> None:
+    assert PRESETS["gpt2"].num_parameters == 124_439_808
+
+
+def test_flops_per_token_counts_products_and_attention() -> None:
+    config = preset("gpt2-tiny", **SMALL)
+    hidden, inner = config.hidden_size, config.intermediate_size
+    block = 4 * hidden * hidden + 2 * hidden * inner
+    weights = config.num_layers * block + config.vocab_size * hidden
+    attention = 6 * config.num_layers * hidden * 128
+
+    # biases and norms are the only other weights, and small
+    assert config.flops_per_token(128) == pytest.approx(6 * weights + attention, rel=0.01)
+
+
+def test_another_vocabulary_leaves_no_special_ids_behind() -> None:
+    assert preset("gpt2", vocab_size=300).eos_id is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_heads": 3}, "num_heads 3 is not a multiple of num_kv_heads 4"),
+        ({"num_layers": 0}, "num_layers is 0; expected at least 1"),
+        ({"eos_id": 60_000}, "eos_id is 60000; expected an id below vocab_size 50257"),
+        ({"depth": 3}, "ModelConfig has no field 'depth'"),
+    ],
+    ids=["heads", "layers", "eos", "unknown"],
+)
+def test_bad_field_is_named(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        preset("gpt2-tiny", **changes)
+
+
+def test_unknown_preset_lists_the_known() -> None:
+    with pytest.raises(ValueError, match="preset 'gpt9' does not exist; expected one of gpt2,"):
+        preset("gpt9")
+
+
+def test_odd_rotary_head_is_refused() -> None:
+    with pytest.raises(ValueError, match="rotary positions need an even number"):
+        dataclasses.replace(PRESETS["llama-tiny"], head_dim=63)
