@@ -1,0 +1,106 @@
+"""Documents from files: text, JSON lines, folders, and the source of Python's standard library.
+
+The standard library is the corpus that every machine has: it needs no network and no choice.
+"""
+
+import hashlib
+import json
+import sysconfig
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Document", "is_held_out", "read_documents", "standard_library"]
+
+_TEXT_SUFFIXES = (".txt", ".md", ".rst", ".py", ".jsonl")
+_TEST_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages"})
+_FEWEST_FILES = 100  # a standard library with fewer sources has been stripped
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text and where it came from."""
+
+    name: str
+    text: str
+
+
+def read_documents(path: str | Path) -> Iterator[Document]:
+    """Reads a text file as one document, a `.jsonl` file as one a line, a folder as all its files.
+
+    Raises:
+        FileNotFoundError: `path` does not exist, or is a folder without text files.
+        ValueError: a file is not UTF-8, or a line is not a JSON object with a string "text".
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix in _TEXT_SUFFIXES)
+        if not files:
+            expected = ", ".join(_TEXT_SUFFIXES)
+            raise FileNotFoundError(f"{path} holds no text files; expected files named {expected}")
+        for file in files:
+            yield from read_documents(file)
+    elif not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; expected a text file or a folder of them")
+    elif path.suffix == ".jsonl":
+        yield from _read_lines(path)
+    else:
+        yield Document(str(path), _read_text(path))
+
+
+def standard_library() -> list[Document]:
+    """Returns the sources of Python's standard library without its tests, sorted by name.
+
+    Where the sources were stripped, those of the installed packages take their place.
+
+    Raises:
+        FileNotFoundError: neither has Python sources.
+    """
+    for key in ("stdlib", "purelib"):
+        root = Path(sysconfig.get_paths()[key])
+        files = sorted(file for file in root.rglob("*.py") if _is_source(file.relative_to(root)))
+        if len(files) >= _FEWEST_FILES:
+            return list(_read_sources(root, files))
+    raise FileNotFoundError(
+        "this Python holds no library sources to train on; pass a text file or folder with --data"
+    )
+
+
+def is_held_out(name: str, fraction: float) -> bool:
+    """Whether the document `name` is kept from training; stable as the corpus grows."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return int.from_bytes(digest[:8], "big") < fraction * 2**64
+
+
+def _is_source(relative: Path) -> bool:
+    return _TEST_FOLDERS.isdisjoint(relative.parts[:-1])
+
+
+def _read_sources(root: Path, files: Iterable[Path]) -> Iterator[Document]:
+    for file in files:
+        try:
+            text = file.read_bytes().decode("utf-8")
+        except UnicodeDecodeError:
+            continue  # a handful of sources declare another encoding
+        if text.strip():
+            yield Document(file.relative_to(root).as_posix(), text)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: byte {error.start} cannot be decoded") from error
+
+
+def _read_lines(path: Path) -> Iterator[Document]:
+    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}:{number} is not valid JSON: {error.msg}") from error
+        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+            raise ValueError(f'{path}:{number} is {line[:60]!r}; expected {{"text": "..."}}')
+        yield Document(f"{path}:{number}", row["text"])
