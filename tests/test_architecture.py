@@ -18,16 +18,30 @@ CODE = [
 
 # a module imports only modules of the rows above its own, or of its own folder
 IMPORT_ORDER = (
-    ("packing", "config", "tokenizer"),
+    ("packing", "config", "tokenizer", "sealed_folder", "train_settings", "interrupt", "precision"),
     ("layers", "families", "data"),
     ("transformer",),
     ("heads",),
     ("weights", "adapters"),
-    ("objectives", "optim", "cache", "sampling", "patch", "checkpoint", "progress"),
+    ("objectives", "optim", "cache", "sampling", "patch", "callbacks"),
+    ("checkpoint", "token_loss", "metrics", "progress"),
+    ("training_loop",),
+    ("pacing",),
     ("trainer", "generate"),
-    ("finetune", "distill", "batch_job", "serve", "evaluate", "inspect", "bias", "bench"),
+    (
+        "finetune",
+        "distill",
+        "batch_job",
+        "serve",
+        "evaluate",
+        "inspect",
+        "bias",
+        "bench",
+        "loss_curve",
+    ),
     ("demo", "doctor"),
-    ("cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 )
 RANKS = {module: rank for rank, row in enumerate(IMPORT_ORDER) for module in row}
 

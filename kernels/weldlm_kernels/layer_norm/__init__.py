@@ -90,9 +90,13 @@ def _forward_fake(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     rows = x.numel() // x.shape[-1]
-    stream = x.new_empty(0) if residual is None else torch.empty_like(residual)
+    stream = x.new_empty(0) if residual is None else _empty_like(residual)
     statistics = torch.empty(rows, dtype=torch.float32, device=x.device)
-    return torch.empty_like(x), stream, statistics, torch.empty_like(statistics)
+    return _empty_like(x), stream, statistics, torch.empty_like(statistics)
+
+
+def _empty_like(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -144,7 +148,7 @@ def _backward_fake(
     rstd: Tensor,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(stream), torch.empty_like(weight), torch.empty_like(weight)
+    return _empty_like(stream), _empty_like(weight), _empty_like(weight)
 
 
 _forward_op = register(

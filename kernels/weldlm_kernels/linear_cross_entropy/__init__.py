@@ -5,6 +5,7 @@ with respect to hidden and weight added up at once, so that one chunk of logits 
 in Wijmans et al. 2024, arXiv:2411.09009, with the gradient computed in the forward pass).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -46,9 +47,10 @@ def linear_cross_entropy(
         return reference.linear_cross_entropy(
             hidden, weight.to(hidden.dtype), bias, targets, ignore_index
         )
-    needs_grad = torch.is_grad_enabled() and any(
-        x is not None and x.requires_grad for x in (hidden, weight, bias)
-    )
+    needs_grad = [
+        torch.is_grad_enabled() and x is not None and x.requires_grad
+        for x in (hidden, weight, bias)
+    ]
     loss_sum, count, *_ = _linear_cross_entropy(
         hidden, weight, bias, targets, ignore_index, needs_grad, backend
     )
@@ -76,7 +78,7 @@ def _forward(
     bias: Tensor | None,
     targets: Tensor,
     ignore_index: int,
-    needs_grad: bool,
+    needs_grad: Sequence[bool],
     backend: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return implementation("linear_cross_entropy", backend).linear_cross_entropy(  # type: ignore[no-any-return]
@@ -90,32 +92,38 @@ def _forward_fake(
     bias: Tensor | None,
     targets: Tensor,
     ignore_index: int,
-    needs_grad: bool,
+    needs_grad: Sequence[bool],
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    loss_sum = hidden.new_empty((), dtype=torch.float32)
-    count = targets.new_empty(())
-    if not needs_grad:
-        return loss_sum, count, hidden.new_empty(0), weight.new_empty(0), weight.new_empty(0)
-    grad_bias = weight.new_empty(0) if bias is None else torch.empty_like(bias)
-    return loss_sum, count, torch.empty_like(hidden), torch.empty_like(weight), grad_bias
+    loss_sum, count = hidden.new_empty((), dtype=torch.float32), targets.new_empty(())
+    grad_hidden, grad_weight, grad_bias = (
+        torch.empty_like(x)
+        if is_needed and x is not None
+        else (weight if x is None else x).new_empty(0)
+        for x, is_needed in zip((hidden, weight, bias), needs_grad, strict=True)
+    )
+    return loss_sum, count, grad_hidden, grad_weight, grad_bias
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.has_bias = inputs[2] is not None
+    ctx.needs_grad = inputs[5]
     _, count, *gradients = output
     ctx.mark_non_differentiable(count, *gradients)
     ctx.save_for_backward(*gradients)
 
 
 def _backward(ctx: Any, grad_loss: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
-    grad_hidden, grad_weight, grad_bias = (grad * grad_loss for grad in ctx.saved_tensors)
-    return grad_hidden, grad_weight, grad_bias if ctx.has_bias else None, None, None, None, None
+    # not in place: the saved gradients are outputs of the operation and may serve again
+    grad_hidden, grad_weight, grad_bias = (
+        grad * grad_loss if is_needed else None
+        for grad, is_needed in zip(ctx.saved_tensors, ctx.needs_grad, strict=True)
+    )
+    return grad_hidden, grad_weight, grad_bias, None, None, None, None
 
 
 _forward_op = register(
     "linear_cross_entropy(Tensor hidden, Tensor weight, Tensor? bias, Tensor targets,"
-    " int ignore_index, bool needs_grad, str backend)"
+    " int ignore_index, bool[] needs_grad, str backend)"
     " -> (Tensor loss_sum, Tensor count, Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias)",
     _forward,
     _forward_fake,

@@ -71,8 +71,12 @@ def _forward_fake(
     x: Tensor, weight: Tensor, residual: Tensor | None, eps: float, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     rows = x.numel() // x.shape[-1]
-    stream = x.new_empty(0) if residual is None else torch.empty_like(residual)
-    return torch.empty_like(x), stream, torch.empty(rows, dtype=torch.float32, device=x.device)
+    stream = x.new_empty(0) if residual is None else _empty_like(residual)
+    return _empty_like(x), stream, torch.empty(rows, dtype=torch.float32, device=x.device)
+
+
+def _empty_like(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -114,7 +118,7 @@ def _backward_fake(
     rstd: Tensor,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(stream), torch.empty_like(weight)
+    return _empty_like(stream), _empty_like(weight)
 
 
 _forward_op = register(

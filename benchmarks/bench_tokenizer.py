@@ -1,0 +1,139 @@
+"""The tokenizer beside tokenizers and tiktoken, on GPT-2's vocabulary and Python source.
+
+WELDLM_TEST_DATA=... python -m pytest benchmarks/bench_tokenizer.py --benchmark-enable
+
+Ids and merges are verified equal before anything is timed. Caches are warm: the texts are encoded
+once for the check.
+"""
+
+import json
+from collections.abc import Callable
+
+import pytest
+import tokenizers
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from tests.engine.tokenizer_oracles import (
+    bpe_of_tokenizers,
+    gpt2,
+    gpt2_of_tiktoken,
+    gpt2_of_tokenizers,
+    needs_gpt2,
+    standard_library_texts,
+)
+from weldlm.tokenizer import Tokenizer
+
+Encode = Callable[[str], list[int]]
+
+NUM_THREADS = 2
+TEXTS = standard_library_texts(200)
+# no white space: tiktoken 0.14 panics on a run of a million
+LONG_PIECES = {
+    "one-letter": "a" * 1_000_000,
+    "alphabet": "abcdefghijklmnopqrstuvwxyz" * 38_000,
+    "signs": "=" * 1_000_000,
+}
+
+ENCODERS: dict[str, Callable[[], Encode]] = {
+    "weldlm": lambda: gpt2().encode_ordinary,
+    "tiktoken": lambda: gpt2_of_tiktoken().encode_ordinary,
+    "tokenizers": lambda: lambda text: gpt2_of_tokenizers().encode(text).ids,
+}
+BATCH_ENCODERS: dict[str, Callable[[list[str]], object]] = {
+    "weldlm": lambda texts: gpt2().encode_batch(
+        texts, num_threads=NUM_THREADS, disallowed_special=()
+    ),
+    "tiktoken": lambda texts: gpt2_of_tiktoken().encode_ordinary_batch(
+        texts, num_threads=NUM_THREADS
+    ),
+    "tokenizers": lambda texts: gpt2_of_tokenizers().encode_batch_fast(texts),
+}
+DECODERS: dict[str, Callable[[], Callable[[list[int]], str]]] = {
+    "weldlm": lambda: gpt2().decode,
+    "tiktoken": lambda: gpt2_of_tiktoken().decode,
+    "tokenizers": lambda: gpt2_of_tokenizers().decode,
+}
+
+
+def mark_size(benchmark: BenchmarkFixture, num_bytes: int) -> None:
+    benchmark.extra_info["megabytes"] = num_bytes / 1e6
+
+
+@needs_gpt2
+@pytest.mark.parametrize("peer", ENCODERS)
+@pytest.mark.benchmark(group="encode one text to a list")
+def test_encode(benchmark: BenchmarkFixture, peer: str) -> None:
+    text = "".join(TEXTS)[:1_000_000]
+    encode = ENCODERS[peer]()
+    assert encode(text) == gpt2_of_tiktoken().encode_ordinary(text)
+    mark_size(benchmark, len(text.encode()))
+
+    benchmark(encode, text)
+
+
+@needs_gpt2
+@pytest.mark.parametrize("peer", BATCH_ENCODERS)
+@pytest.mark.benchmark(group=f"encode a batch on {NUM_THREADS} threads")
+def test_encode_batch(benchmark: BenchmarkFixture, peer: str) -> None:
+    batch = gpt2().encode_batch(TEXTS, disallowed_special=())
+    expected = gpt2_of_tiktoken().encode_ordinary_batch(TEXTS)
+    assert [ids.tolist() for ids in batch] == expected
+    mark_size(benchmark, sum(len(text.encode()) for text in TEXTS))
+
+    benchmark(BATCH_ENCODERS[peer], TEXTS)
+
+
+@needs_gpt2
+@pytest.mark.parametrize("peer", ENCODERS)
+@pytest.mark.parametrize("piece", LONG_PIECES)
+def test_long_piece(benchmark: BenchmarkFixture, piece: str, peer: str) -> None:
+    text = LONG_PIECES[piece]
+    encode = ENCODERS[peer]()
+    assert encode(text) == gpt2_of_tiktoken().encode_ordinary(text)
+    benchmark.group = f"1 MB without a boundary: {piece}"
+    mark_size(benchmark, len(text))
+
+    benchmark(encode, text)
+
+
+@needs_gpt2
+@pytest.mark.benchmark(group="decode to text")
+@pytest.mark.parametrize("peer", DECODERS)
+def test_decode(benchmark: BenchmarkFixture, peer: str) -> None:
+    text = "".join(TEXTS)[:1_000_000]
+    ids = gpt2().encode_ordinary(text)
+    decode = DECODERS[peer]()
+    assert decode(ids) == text
+    mark_size(benchmark, len(text.encode()))
+
+    benchmark(decode, ids)
+
+
+def train_weldlm() -> list[list[int]]:
+    tokenizer = Tokenizer.train(TEXTS, 4096, num_threads=NUM_THREADS)
+    merges: list[list[int]] = tokenizer.parts.merges.tolist()
+    return merges
+
+
+def train_tokenizers() -> list[list[int]]:
+    tokenizer = bpe_of_tokenizers()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=4096,
+        min_frequency=2,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    ids = model["vocab"]
+    return [[ids[left], ids[right], ids[left + right]] for left, right in model["merges"]]
+
+
+@pytest.mark.parametrize("train", [train_weldlm, train_tokenizers])
+@pytest.mark.benchmark(group="train a vocabulary of 4096")
+def test_train(benchmark: BenchmarkFixture, train: Callable[[], list[list[int]]]) -> None:
+    assert train_weldlm() == train_tokenizers()
+    mark_size(benchmark, sum(len(text.encode()) for text in TEXTS))
+
+    benchmark(train)

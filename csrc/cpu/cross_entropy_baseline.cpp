@@ -1,0 +1,7 @@
+#include "cpu/cross_entropy_row.hpp"
+
+namespace weldlm::cpu {
+
+const CrossEntropyRow cross_entropy_row_baseline{loss_of_row, loss_of_row_with_gradient};
+
+}  // namespace weldlm::cpu

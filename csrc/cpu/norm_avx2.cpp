@@ -1,0 +1,8 @@
+#include "cpu/norm_row.hpp"
+
+namespace weldlm::cpu {
+
+const NormRows layer_norm_rows_avx2 = layer_norm_rows;
+const NormRows rms_norm_rows_avx2 = rms_norm_rows;
+
+}  // namespace weldlm::cpu

@@ -1,0 +1,85 @@
+"""What a training run tells others while it runs: reports, and the callbacks that take them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from weldlm.train_settings import TrainSettings
+
+__all__ = ["Callback", "EvalReport", "StartReport", "StepReport", "TrainResult"]
+
+
+@dataclass(frozen=True, slots=True)
+class StartReport:
+    """A run is about to take its first step."""
+
+    settings: TrainSettings  # as resolved: nothing in it is None that the run needs
+    first_step: int  # steps done before; 0 unless resumed
+    num_steps: int  # steps in all
+    num_parameters: int
+    device: str
+    resumed_from: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """An optimizer step is done."""
+
+    step: int  # steps done
+    num_steps: int  # steps in all
+    loss: float  # mean over the step's labels, nats
+    lr: float
+    grad_norm: float  # before clipping
+    tokens: int  # learned from so far, in the whole run
+    tokens_per_second: float  # of this step
+    elapsed: float  # seconds of training so far, in the whole run
+    step_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EvalReport:
+    """A validation is done."""
+
+    step: int  # steps done
+    loss: float  # mean over the labels, nats
+    bits_per_byte: float | None  # of source text; None where its size is not known
+    num_labels: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """How a run ended."""
+
+    step: int  # steps done
+    num_steps: int  # steps in all
+    loss: float | None  # of the last step taken now; None where none was
+    valid: EvalReport | None  # the last validation made now
+    checkpoint: Path  # the newest one
+    signal_number: int | None  # of the signal that interrupted the run
+
+    @property
+    def is_interrupted(self) -> bool:
+        return self.signal_number is not None
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 128 + the number of the signal."""
+        return 0 if self.signal_number is None else 128 + self.signal_number
+
+
+class Callback:
+    """Takes a run's reports; override what you need."""
+
+    def on_start(self, report: StartReport) -> None:
+        """The run is about to take its first step."""
+
+    def on_step(self, report: StepReport) -> None:
+        """An optimizer step is done."""
+
+    def on_eval(self, report: EvalReport) -> None:
+        """A validation is done."""
+
+    def on_save(self, checkpoint: Path) -> None:
+        """A checkpoint is in its place."""
+
+    def on_end(self, result: TrainResult | None) -> None:
+        """The run is over; None where an error ended it."""

@@ -1,0 +1,83 @@
+"""The command line: results to stdout, progress and errors to stderr.
+
+Commands import what computes only when they run, so that `--help` needs no torch.
+"""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from weldlm import __version__
+from weldlm.cli.backends import backends
+from weldlm.cli.demo import demo
+from weldlm.cli.generate import generate
+from weldlm.cli.tokenizer import tokenizer
+from weldlm.cli.train import train
+
+__all__ = ["main"]
+
+EXIT_FAILURE = 1  # the engine failed
+EXIT_USAGE = 2  # what was asked cannot be done
+EXIT_INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="weldlm")
+@click.option("--traceback", is_flag=True, help="Show where an error came from.")
+def weldlm(traceback: bool) -> None:
+    """Train, try and measure transformer language models.
+
+    Start with `weldlm demo`: it needs no network, no data and no options.
+    """
+
+
+for command in (demo, tokenizer, train, generate, backends):
+    weldlm.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line and exits: 0 done, 1 engine failure, 2 usage, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    shows_traceback = "--traceback" in arguments
+    try:
+        code = weldlm.main(arguments, prog_name="weldlm", standalone_mode=False)
+    except click.UsageError as error:
+        _fail(_usage_message(error), EXIT_USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # the reader of our output is gone; nothing is left to tell it
+        sys.stderr.close()
+        sys.exit(EXIT_FAILURE)
+    except (click.ClickException, ValueError, OSError) as error:
+        if shows_traceback:
+            traceback.print_exc()
+        _fail(_message(error), EXIT_USAGE)
+    except Exception as error:
+        if shows_traceback:
+            traceback.print_exc()
+        _fail(f"{type(error).__name__}: {_message(error)} (--traceback shows where)", EXIT_FAILURE)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, click.ClickException):
+        text = error.format_message()
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:
+        text = str(error)
+    return " ".join(text.split())
+
+
+def _usage_message(error: click.UsageError) -> str:
+    command = error.ctx.command_path if error.ctx else "weldlm"
+    return f"{_message(error)} (see: {command} --help)"
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"weldlm: {message}", err=True)
+    sys.exit(code)

@@ -1,0 +1,151 @@
+"""`weldlm demo`: the whole engine in a few minutes, on any machine and without a network."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from weldlm.cli.model_folder import default_device, keep_model
+
+if TYPE_CHECKING:
+    from weldlm.callbacks import TrainResult
+    from weldlm.data.corpus import Document
+    from weldlm.data.prepare import Corpus
+    from weldlm.heads import CausalLM
+    from weldlm.tokenizer import Tokenizer
+
+__all__ = ["demo"]
+
+
+@click.command(short_help="Train and try a small model here, in minutes.")
+@click.option("--minutes", default=2.0, show_default=True, help="Time to train for.")
+@click.option(
+    "--out",
+    default=Path("weldlm-demo"),
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the model, the loss curve and the checkpoints.",
+)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: the GPU if any.")
+def demo(minutes: float, out: Path, device: str | None) -> int:
+    """Train a small GPT on the source of Python's standard library and let it write code.
+
+    Learns a vocabulary, trains for --minutes, compares held-out bits per byte with xz, completes
+    three prompts, and times our kernels against the plain PyTorch reference. Ctrl-C keeps a
+    checkpoint; the same command goes on from it.
+    """
+    from weldlm.data.corpus import standard_library
+    from weldlm.data.prepare import hold_out, prepare_corpus
+    from weldlm.demo import HELD_OUT
+
+    if not 0 < minutes < float("inf"):
+        raise ValueError(f"--minutes is {minutes}; expected a number above 0")
+    device = default_device(device)
+    documents = standard_library()
+    corpus = prepare_corpus(lambda: documents, out, held_out=HELD_OUT, tokenizer=_learn_tokenizer)
+    _describe(documents, corpus)
+    model, result = _train(corpus, out, device, minutes)
+    if result.is_interrupted:
+        click.echo(f"interrupted at step {result.step}; the same command goes on from there")
+        return result.exit_code
+    _, held_out = hold_out(documents, HELD_OUT)
+    _judge(model, corpus.tokenizer, held_out)
+    _complete(model, corpus.tokenizer)
+    _compare(model, corpus)
+    _keep(model, corpus.tokenizer, out)
+    return 0
+
+
+def _learn_tokenizer(texts: Iterable[str]) -> "Tokenizer":
+    from weldlm.cli.terminal import StepBar
+    from weldlm.demo import VOCAB_SIZE
+    from weldlm.tokenizer import Tokenizer
+
+    with StepBar("learning the vocabulary") as bar:
+        return Tokenizer.train(texts, VOCAB_SIZE, progress=bar.update)
+
+
+def _describe(documents: list["Document"], corpus: "Corpus") -> None:
+    assert corpus.valid is not None
+    click.echo(
+        f"corpus: {len(documents):,} files of Python's standard library, "
+        f"{corpus.valid.num_documents} held out; "
+        f"{corpus.train.num_tokens:,} tokens to train on, "
+        f"vocabulary {corpus.tokenizer.vocab_size:,}"
+    )
+
+
+def _train(
+    corpus: "Corpus", out: Path, device: str, minutes: float
+) -> tuple["CausalLM", "TrainResult"]:
+    import torch
+
+    from weldlm.demo import demo_config, demo_settings
+    from weldlm.heads import CausalLM
+    from weldlm.progress import progress_callback
+    from weldlm.trainer import Trainer
+
+    tokenizer = corpus.tokenizer
+    config = demo_config(device, tokenizer.vocab_size, tokenizer.eos_id)
+    settings = demo_settings(device, minutes)
+    torch.manual_seed(settings.seed)
+    model = CausalLM(config).to(device)
+    click.echo(f"model: {config.num_parameters:,} parameters, {config.num_layers} layers")
+    trainer = Trainer(
+        model, corpus.train, settings, out, valid=corpus.valid, callbacks=[progress_callback()]
+    )
+    return model, trainer.fit(resume="auto")
+
+
+def _judge(model: "CausalLM", tokenizer: "Tokenizer", held_out: list["Document"]) -> None:
+    from weldlm.data.prepare import frame_documents
+    from weldlm.evaluate import bits_per_byte, compress
+
+    texts = [document.text for document in held_out]
+    raw = [text.encode() for text in texts]
+    ours = bits_per_byte(model, frame_documents(texts, tokenizer), sum(map(len, raw)))
+    xz = compress(raw)
+    click.echo(f"\nheld-out files, bits per byte: this model {ours:.3f}")
+    click.echo(f"  xz, each file alone {xz.each_alone:.3f}; all in one {xz.all_in_one:.3f}")
+
+
+def _complete(model: "CausalLM", tokenizer: "Tokenizer") -> None:
+    from weldlm.demo import PROMPTS
+    from weldlm.generate import stream
+    from weldlm.sampling import SamplingSettings
+
+    settings = SamplingSettings(max_tokens=80, temperature=0.7, top_p=0.9, seed=1)
+    for prompt in PROMPTS:
+        click.echo("\n" + click.style(prompt, bold=True), nl=False)
+        for piece in stream(model, tokenizer, prompt, settings):
+            click.echo(piece, nl=False)
+        click.echo()
+
+
+def _compare(model: "CausalLM", corpus: "Corpus") -> None:
+    from weldlm.data import PackingPlan
+    from weldlm.demo import compare_backends
+
+    plan = PackingPlan(corpus.train, row_length=model.config.context_length, seed=0)
+    times = compare_backends(model, plan, rows=8)
+    ours, reference = times["ours"], times["reference"]
+    click.echo("\ntokens per second            training   generation")
+    click.echo(f"  weldlm kernels           {ours.training:>10,.0f} {ours.generation:>12,.0f}")
+    click.echo(
+        f"  plain PyTorch reference  {reference.training:>10,.0f} {reference.generation:>12,.0f}"
+    )
+    click.echo(
+        f"  ratio                    {ours.training / reference.training:>9.2f}x "
+        f"{ours.generation / reference.generation:>11.2f}x"
+    )
+
+
+def _keep(model: "CausalLM", tokenizer: "Tokenizer", out: Path) -> None:
+    from weldlm.loss_curve import draw_loss_curve
+
+    folder = out / "model"
+    keep_model(model, tokenizer, folder)
+    draw_loss_curve(out / "metrics.jsonl", out / "loss.svg")
+    click.echo(f"\n{folder}: loads in transformers; {out / 'loss.svg'}: the loss curve")
+    click.echo(f'try: weldlm generate --model {folder} --prompt "import "')

@@ -1,0 +1,91 @@
+"""`weldlm generate`: complete a prompt, or a file of prompts."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weldlm.cli.model_folder import default_device, load_model
+from weldlm.cli.options import given
+
+if TYPE_CHECKING:
+    from weldlm.sampling import SamplingSettings
+
+__all__ = ["generate"]
+
+EXIT_FAILED_ROWS = 3
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command(short_help="Complete a prompt, or a file of prompts.")
+@click.option("--model", required=True, type=click.Path(path_type=Path), help="Model folder.")
+@click.option("--prompt", help="Text to go on from; its completion is streamed.")
+@click.option("-i", "--input", "source", type=_FILE, help="Prompts: text lines, or JSON lines.")
+@click.option("-o", "--output", "target", type=_FILE, help="JSON lines to write, with --input.")
+@click.option("--max-tokens", type=int, help="Most new tokens.  [default: 128]")
+@click.option("--temperature", type=float, help="0 takes the most probable token.  [default: 0]")
+@click.option("--top-k", type=int, help="Keep the k most probable tokens; 0 keeps all.")
+@click.option("--top-p", type=float, help="Keep the most probable tokens up to this probability.")
+@click.option("--min-p", type=float, help="Keep tokens of this share of the best's probability.")
+@click.option("--seed", type=int, help="Of the random draws.  [default: 0]")
+@click.option("--stop", multiple=True, help="Text that ends a completion; may be repeated.")
+@click.option("--batch-size", default=16, show_default=True, help="Prompts at a time.")
+@click.option("--device", help="cpu or cuda. Default: the GPU if there is one.")
+@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Of weights.")
+def generate(
+    model: Path,
+    prompt: str | None,
+    source: Path | None,
+    target: Path | None,
+    batch_size: int,
+    device: str | None,
+    dtype: str | None,
+    **options: Any,
+) -> int:
+    """Complete a prompt, or a file of prompts.
+
+    \b
+    Examples:
+      weldlm generate --model run/model --prompt "def main("
+      weldlm generate --model run/model -i prompts.txt -o completions.jsonl
+    """
+    import torch
+
+    from weldlm.sampling import SamplingSettings
+
+    if (prompt is None) == (source is None):
+        raise click.UsageError("give either --prompt or --input")
+    if (source is None) != (target is None):
+        raise click.UsageError("--input and --output go together")
+    settings = SamplingSettings(**given(options))
+    weights_dtype = getattr(torch, dtype) if dtype else None
+    language_model, tokenizer = load_model(model, default_device(device), weights_dtype)
+    if prompt is not None:
+        return _stream(language_model, tokenizer, prompt, settings)
+    from weldlm.batch_job import JobFiles, run_batch_job
+    from weldlm.cli.terminal import StepBar
+
+    assert source is not None
+    assert target is not None
+    with StepBar("completing prompts") as bar:
+        counts = run_batch_job(
+            language_model,
+            tokenizer,
+            JobFiles(source, target),
+            settings,
+            batch_size=batch_size,
+            report=bar.update,
+        )
+    click.echo(f"{target}: {counts.num_completed} completed, {counts.num_failed} failed", err=True)
+    return EXIT_FAILED_ROWS if counts.num_failed else 0
+
+
+def _stream(model: Any, tokenizer: Any, prompt: str, settings: "SamplingSettings") -> int:
+    from weldlm.generate import stream
+
+    click.echo(prompt, nl=False)
+    for piece in stream(model, tokenizer, prompt, settings):
+        click.echo(piece, nl=False)
+    click.echo()
+    return 0

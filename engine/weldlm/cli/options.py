@@ -1,0 +1,78 @@
+"""Command line options from a settings dataclass: same names, and its comments as help."""
+
+import ast
+import dataclasses
+import inspect
+import io
+import tokenize
+from collections.abc import Callable
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import click
+
+__all__ = ["given", "settings_options"]
+
+Command = Callable[..., Any]
+
+
+def settings_options(settings: type, *, skip: tuple[str, ...] = ()) -> Callable[[Command], Command]:
+    """Returns a decorator that adds an option for every field of the dataclass `settings`.
+
+    The comment behind a field is the option's help. An option that is not given arrives as None.
+    """
+    hints, helps = get_type_hints(settings), _comments(settings)
+    fields = [field for field in dataclasses.fields(settings) if field.name not in skip]
+
+    def add(command: Command) -> Command:
+        for field in reversed(fields):
+            command = _option(field, hints[field.name], helps.get(field.name, ""))(command)
+        return command
+
+    return add
+
+
+def given(values: dict[str, Any]) -> dict[str, Any]:
+    """Leaves out the options that were not given, so that the dataclass fills in its defaults."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _option(field: "dataclasses.Field[Any]", hint: Any, text: str) -> Callable[[Command], Command]:
+    default = field.default
+    is_shown = default is not None and default is not dataclasses.MISSING
+    text = text.replace("where None", "by default")
+    shown = f"  [default: {default}]" if is_shown else ""
+    kind, nargs = _kind(hint)
+    return click.option(
+        f"--{field.name.replace('_', '-')}", field.name, type=kind, nargs=nargs, help=text + shown
+    )
+
+
+def _kind(hint: Any) -> tuple[Any, int]:
+    """The click type of one value, and how many values an option takes."""
+    if isinstance(hint, UnionType):
+        (hint,) = (part for part in get_args(hint) if part is not NoneType)
+    if get_origin(hint) is Literal:
+        return click.Choice(get_args(hint)), 1
+    if get_origin(hint) is tuple:
+        return get_args(hint)[0], len(get_args(hint))
+    return hint, 1
+
+
+def _comments(settings: type) -> dict[str, str]:
+    """The comment on the last line of each field's definition."""
+    source = inspect.cleandoc("\n" + inspect.getsource(settings))
+    comments = {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    definition = ast.parse(source).body[0]
+    assert isinstance(definition, ast.ClassDef)
+    return {
+        node.target.id: comments[node.end_lineno]
+        for node in definition.body
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and node.end_lineno in comments
+    }

@@ -1,0 +1,57 @@
+"""`weldlm tokenizer`: build vocabularies."""
+
+from pathlib import Path
+
+import click
+
+__all__ = ["tokenizer"]
+
+
+@click.group(short_help="Build and try vocabularies.")
+def tokenizer() -> None:
+    """Build and try vocabularies."""
+
+
+@tokenizer.command(short_help="Learn a vocabulary from text.")
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--vocab-size", default=8_192, show_default=True, help="Number of token ids, bytes included."
+)
+@click.option(
+    "--out",
+    default=Path("tokenizer.json"),
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="File to write; the `tokenizers` library reads it.",
+)
+@click.option("--min-frequency", default=2, show_default=True, help="Rarest pair to merge.")
+@click.option("--threads", type=click.IntRange(min=1), help="Default: all cores.")
+def train(
+    inputs: tuple[Path, ...],
+    vocab_size: int,
+    out: Path,
+    min_frequency: int,
+    threads: int | None,
+) -> None:
+    """Learn a byte-level BPE vocabulary from INPUTS: text files, .jsonl files or folders.
+
+    \b
+    Example: weldlm tokenizer train corpus.txt --vocab-size 16000 --out tokenizer.json
+    """
+    from weldlm.cli.terminal import StepBar
+    from weldlm.data.corpus import read_documents
+    from weldlm.tokenizer import Tokenizer
+
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"the folder {out.parent} does not exist; make it or change --out")
+    texts = (document.text for path in inputs for document in read_documents(path))
+    with StepBar("learning merges") as bar:
+        learned = Tokenizer.train(
+            texts,
+            vocab_size,
+            min_frequency=min_frequency,
+            num_threads=threads,
+            progress=bar.update,
+        )
+    learned.save(out)
+    click.echo(f"{out}: {learned.vocab_size} tokens")

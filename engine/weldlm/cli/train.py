@@ -1,0 +1,135 @@
+"""`weldlm train`: from text to a model folder."""
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weldlm.cli.model_folder import default_device, keep_model
+from weldlm.cli.options import given, settings_options
+from weldlm.train_settings import TrainSettings
+
+if TYPE_CHECKING:
+    from weldlm.config import ModelConfig
+    from weldlm.data.prepare import Corpus
+    from weldlm.tokenizer import Tokenizer
+
+__all__ = ["train"]
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command(short_help="Train a language model on text.")
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Text file, .jsonl file or folder of them; or `stdlib`, Python's own source.",
+)
+@click.option("--out", required=True, type=_FOLDER, help="Folder of the run.")
+@click.option("--model", default="gpt2-tiny", show_default=True, help="Name of a preset.")
+@click.option(
+    "--tokenizer",
+    "tokenizer_path",
+    type=click.Path(path_type=Path),
+    help="tokenizer.json to use. Default: one is learned from the data.",
+)
+@click.option(
+    "--vocab-size", default=8_192, show_default=True, help="Of the tokenizer that is learned."
+)
+@click.option(
+    "--context-length", type=int, help="Most tokens in a sequence; default: the preset's."
+)
+@click.option(
+    "--held-out",
+    default=0.02,
+    show_default=True,
+    help="Share of the documents kept for validation.",
+)
+@click.option("--device", help="cpu or cuda. Default: the GPU if there is one.")
+@click.option("--resume", is_flag=True, help="Go on from the newest valid checkpoint in --out.")
+@settings_options(TrainSettings)
+def train(
+    data: Path,
+    out: Path,
+    model: str,
+    tokenizer_path: Path | None,
+    vocab_size: int,
+    context_length: int | None,
+    held_out: float,
+    device: str | None,
+    resume: bool,
+    **options: Any,
+) -> int:
+    """Train a language model on text.
+
+    The folder --out receives the model (a Hugging Face folder), the tokens, the checkpoints,
+    metrics.jsonl and loss.svg. Ctrl-C saves a checkpoint; --resume goes on from it.
+
+    \b
+    Example: weldlm train --data corpus.txt --out run --steps 500
+    """
+    from weldlm.config import preset
+    from weldlm.data.corpus import read_documents, standard_library
+    from weldlm.data.prepare import prepare_corpus
+    from weldlm.tokenizer import Tokenizer
+
+    settings = TrainSettings(**given(options))
+    if not resume and out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty; pass --resume to go on, or another --out")
+    device = default_device(device)
+    config = preset(model, **given({"context_length": context_length}))
+    learn = partial(_learn_tokenizer, vocab_size=vocab_size)
+    corpus = prepare_corpus(
+        standard_library if str(data) == "stdlib" else lambda: list(read_documents(data)),
+        out,
+        held_out=held_out,
+        tokenizer=learn if tokenizer_path is None else Tokenizer.from_file(tokenizer_path),
+    )
+    return _fit(config, corpus, settings, out, device, resume)
+
+
+def _learn_tokenizer(texts: Iterable[str], *, vocab_size: int) -> "Tokenizer":
+    from weldlm.cli.terminal import StepBar
+    from weldlm.tokenizer import Tokenizer
+
+    with StepBar("learning the vocabulary") as bar:
+        return Tokenizer.train(texts, vocab_size, progress=bar.update)
+
+
+def _fit(
+    config: "ModelConfig",
+    corpus: "Corpus",
+    settings: TrainSettings,
+    out: Path,
+    device: str,
+    resume: bool,
+) -> int:
+    import torch
+
+    from weldlm.heads import CausalLM
+    from weldlm.loss_curve import draw_loss_curve
+    from weldlm.progress import progress_callback
+    from weldlm.trainer import Trainer
+
+    eos_id = corpus.tokenizer.eos_id
+    config = dataclasses.replace(
+        config, vocab_size=corpus.tokenizer.vocab_size, bos_id=eos_id, eos_id=eos_id
+    )
+    torch.manual_seed(settings.seed)
+    model = CausalLM(config).to(device)
+    trainer = Trainer(
+        model, corpus.train, settings, out, valid=corpus.valid, callbacks=[progress_callback()]
+    )
+    result = trainer.fit(resume="auto" if resume else False)
+    draw_loss_curve(out / "metrics.jsonl", out / "loss.svg")
+    row = {"step": result.step, "checkpoint": str(result.checkpoint)}
+    if not result.is_interrupted:
+        keep_model(model, corpus.tokenizer, out / "model")
+        row["model"] = str(out / "model")
+    click.echo(json.dumps(row))
+    return result.exit_code

@@ -1,0 +1,131 @@
+"""From texts to what a run trains on: a tokenizer, training shards and held-out shards."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from weldlm.data.corpus import Document, is_held_out
+from weldlm.data.shards import TokenShards, create_shards
+from weldlm.tokenizer import Tokenizer
+
+__all__ = ["Corpus", "frame_documents", "hold_out", "prepare_corpus", "tokenize_documents"]
+
+_DOCUMENTS_AT_ONCE = 512
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """What a run trains on."""
+
+    tokenizer: Tokenizer
+    train: TokenShards
+    valid: TokenShards | None  # documents kept from training
+
+
+def prepare_corpus(
+    documents: Callable[[], Sequence[Document]],
+    folder: str | Path,
+    *,
+    held_out: float,
+    tokenizer: Tokenizer | Callable[[Iterable[str]], Tokenizer],
+) -> Corpus:
+    """Writes tokenizer.json, data/valid and data/train below `folder`, or reads them if they exist.
+
+    Args:
+        documents: reads the texts; not called where the shards exist.
+        folder: of the run.
+        held_out: share of the documents kept from training.
+        tokenizer: one to use, or a function that learns one from the training texts.
+
+    Raises:
+        ValueError: there is no text.
+    """
+    folder = Path(folder)
+    path, train, valid = folder / "tokenizer.json", folder / "data/train", folder / "data/valid"
+    if train.is_dir():  # written last
+        held = TokenShards.open(valid) if valid.is_dir() else None
+        return Corpus(Tokenizer.from_file(path), TokenShards.open(train), held)
+    kept, rest = hold_out(documents(), held_out)
+    if not any(document.text.strip() for document in kept):
+        raise ValueError("the data holds no text; expected at least one document that is not empty")
+    if not isinstance(tokenizer, Tokenizer):
+        tokenizer = tokenizer(document.text for document in kept)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(path)
+    held = None
+    if valid.is_dir():
+        held = TokenShards.open(valid)
+    elif rest:
+        held = tokenize_documents(rest, tokenizer, valid)
+    return Corpus(tokenizer, tokenize_documents(kept, tokenizer, train), held)
+
+
+def hold_out(
+    documents: Sequence[Document], fraction: float
+) -> tuple[list[Document], list[Document]]:
+    """Splits documents into those to train on and those to keep, by a hash of the name.
+
+    A single document is cut at a line near its end instead.
+
+    Raises:
+        ValueError: `fraction` is not a share.
+    """
+    if not 0 <= fraction < 1:
+        raise ValueError(f"the held-out share is {fraction}; expected at least 0 and below 1")
+    if len(documents) == 1 and fraction > 0:
+        (document,) = documents
+        cut = document.text.rfind("\n", 0, int(len(document.text) * (1 - fraction)) + 1) + 1
+        head = Document(document.name, document.text[: cut or None])
+        tail = Document(f"{document.name}:tail", document.text[cut:])
+        return [head], [tail] if cut else []
+    kept = [document for document in documents if not is_held_out(document.name, fraction)]
+    rest = [document for document in documents if is_held_out(document.name, fraction)]
+    return kept, rest
+
+
+def tokenize_documents(
+    documents: Iterable[Document], tokenizer: Tokenizer, folder: str | Path
+) -> TokenShards:
+    """Writes documents as shards, each between two end-of-text ids where the vocabulary has one.
+
+    Args:
+        documents: read a few hundred at a time.
+        tokenizer: encodes on all cores; special tokens in the text are plain text.
+        folder: must not exist; appears when all is written.
+
+    Raises:
+        FileExistsError: the folder exists.
+        ValueError: there is no text.
+    """
+    with create_shards(folder, vocab_size=tokenizer.vocab_size) as writer:
+        for group in _batched(documents, _DOCUMENTS_AT_ONCE):
+            framed = frame_documents([document.text for document in group], tokenizer)
+            writer.add(
+                np.concatenate(framed),
+                [len(ids) for ids in framed],
+                source_bytes=sum(len(document.text.encode()) for document in group),
+            )
+    return TokenShards.open(folder)
+
+
+def frame_documents(texts: list[str], tokenizer: Tokenizer) -> list[Ids]:
+    """Encodes texts and puts each between two end-of-text ids where the vocabulary has one."""
+    encoded = tokenizer.encode_batch(texts, disallowed_special=())
+    ids = encoded.ids.astype(np.int64)
+    parts = np.split(ids, encoded.offsets[1:-1])
+    if tokenizer.eos_id is None:
+        return parts
+    end = np.array([tokenizer.eos_id])
+    return [np.concatenate((end, part, end)) for part in parts]
+
+
+def _batched(documents: Iterable[Document], size: int) -> Iterator[list[Document]]:
+    iterator = iter(documents)
+    while group := list(islice(iterator, size)):
+        yield group

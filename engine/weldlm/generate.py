@@ -1,0 +1,381 @@
+"""Generation: prompts in, completions out, through one continuously batched loop.
+
+Each forward takes one token of every sequence under way and, in chunks, the prompts that enter,
+packed end to end; a sequence that finishes makes room for the next prompt at once. What a row
+generates depends on its own prompt, its row id and the settings.
+"""
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from weldlm.cache import KVCache
+from weldlm.config import ModelConfig
+from weldlm.packing import PackedBatch
+from weldlm.sampling import SamplingSettings, sample
+from weldlm.tokenizer import DecodeStream, Tokenizer
+
+__all__ = [
+    "BatchLimits",
+    "Completion",
+    "FinishReason",
+    "LanguageModel",
+    "Prompt",
+    "complete",
+    "encode_prompt",
+    "generate",
+    "stream",
+]
+
+# an end-of-sequence token or stop text; max_tokens; the model's context is full
+FinishReason = Literal["stop", "length", "context"]
+
+
+class LanguageModel(Protocol):
+    """What generation needs of a model; `weldlm.CausalLM` has it."""
+
+    @property
+    def config(self) -> ModelConfig: ...
+
+    def parameters(self) -> Iterator[Tensor]:
+        """Weights; the first decides device and dtype of the cache."""
+
+    def next_token_logits(self, batch: PackedBatch, cache: KVCache) -> Tensor:
+        """Scores of the token after each sequence, [B, vocab_size]; adds the batch to `cache`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Where a sequence starts."""
+
+    row_id: int  # names the row's stream of random draws
+    ids: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model made of a prompt."""
+
+    text: str  # without the end-of-sequence token or stop text
+    ids: tuple[int, ...]  # every new token, with those that ended the sequence
+    finish_reason: FinishReason
+    num_prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchLimits:
+    """How much is under way at a time."""
+
+    batch_size: int = 16  # most sequences
+    max_batch_tokens: int = 2_048  # most tokens in a forward; beyond it, one a sequence
+    max_length: int | None = None  # of the longest sequence; None is the model's context_length
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "max_batch_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+
+
+def generate(
+    model: LanguageModel,
+    tokenizer: Tokenizer | None,
+    prompts: Sequence[str | Sequence[int]],
+    settings: SamplingSettings,
+    *,
+    batch_size: int = 16,
+    max_batch_tokens: int = 2_048,
+) -> list[Completion]:
+    """Completes texts or lists of ids; a prompt's place in the list is its row id.
+
+    Args:
+        model: a `CausalLM`.
+        tokenizer: None only for ids without stop texts; the completions' texts are empty then.
+        prompts: texts, or ids.
+        settings: how to choose tokens and when to end.
+        batch_size: most sequences under way at a time.
+        max_batch_tokens: most tokens in one forward; longer prompts enter in chunks.
+
+    Raises:
+        ValueError: a prompt is empty and the model has no first token, does not fit into the
+            model's context, or has ids that the model does not know.
+        FloatingPointError: the model's scores are not finite.
+    """
+    if isinstance(prompts, str):
+        raise ValueError(f"prompts is the text {prompts[:40]!r}; expected a list of prompts")
+    encoded = [
+        Prompt(row_id, encode_prompt(model.config, tokenizer, prompt))
+        for row_id, prompt in enumerate(prompts)
+    ]
+    limits = BatchLimits(
+        batch_size=min(batch_size, max(len(encoded), 1)),
+        max_batch_tokens=max_batch_tokens,
+        max_length=max((len(prompt.ids) for prompt in encoded), default=0) + settings.max_tokens,
+    )
+    completions = dict(complete(model, tokenizer, encoded, settings, limits=limits))
+    return [completions[prompt.row_id] for prompt in encoded]
+
+
+def stream(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompt: str | Sequence[int],
+    settings: SamplingSettings,
+) -> Generator[str, None, Completion]:
+    """Yields the completion of one prompt piece by piece, and returns it whole.
+
+    A piece ends between characters; text that may be the beginning of a stop text is held back. The
+    result and the errors are those of `generate` with this prompt alone.
+    """
+    ids = encode_prompt(model.config, tokenizer, prompt)
+    sequence = _Sequence(model.config, tokenizer, Prompt(0, ids), settings)
+    limits = BatchLimits(batch_size=1, max_length=len(ids) + settings.max_tokens)
+    return _stream(_Batch(model, settings, limits), sequence)
+
+
+def _stream(batch: "_Batch", sequence: "_Sequence") -> Generator[str, None, Completion]:
+    waiting = iter([sequence])
+    while batch.admit(waiting):
+        for _, piece in batch.step():
+            if piece:
+                yield piece
+    return sequence.completion()
+
+
+def complete(
+    model: LanguageModel,
+    tokenizer: Tokenizer | None,
+    prompts: Iterable[Prompt],
+    settings: SamplingSettings,
+    *,
+    limits: BatchLimits,
+) -> Iterator[tuple[int, Completion]]:
+    """Yields (row id, completion) of each prompt as it finishes.
+
+    Prompts, as `encode_prompt` gives them, are taken one by one as room appears, so they may come
+    from a source of any length.
+    """
+    waiting = (_Sequence(model.config, tokenizer, prompt, settings) for prompt in prompts)
+    batch = _Batch(model, settings, limits)
+    while batch.admit(waiting):
+        for sequence, _ in batch.step():
+            if sequence.finish_reason is not None:
+                yield sequence.row_id, sequence.completion()
+
+
+def encode_prompt(
+    config: ModelConfig, tokenizer: Tokenizer | None, prompt: str | Sequence[int]
+) -> list[int]:
+    """Returns the ids that a prompt starts with, checked against the model.
+
+    An empty prompt becomes the model's first token (bos, else eos).
+
+    Raises:
+        ValueError: see `generate`.
+    """
+    if not isinstance(prompt, str):
+        ids = list(prompt)
+    elif tokenizer is None:
+        raise ValueError(
+            f"the prompt is the text {prompt[:40]!r}; expected ids, or pass a tokenizer"
+        )
+    else:
+        ids = list(tokenizer.encode(prompt))
+    ids = ids or _first_ids(config, tokenizer)
+    if len(ids) >= config.context_length:
+        raise ValueError(
+            f"the prompt has {len(ids)} tokens; expected fewer than the model's context_length "
+            f"{config.context_length}, so that a new one fits; shorten the prompt"
+        )
+    outside = [token_id for token_id in ids if not 0 <= token_id < config.vocab_size]
+    if outside:
+        raise ValueError(
+            f"the prompt has the id {outside[0]}; expected 0 to {config.vocab_size - 1}, the "
+            "model's vocabulary; use the tokenizer that the model was trained with"
+        )
+    return ids
+
+
+def _first_ids(config: ModelConfig, tokenizer: Tokenizer | None) -> list[int]:
+    eos_id = _eos_id(config, tokenizer)
+    first = config.bos_id if config.bos_id is not None else eos_id
+    if first is None:
+        raise ValueError(
+            "the prompt is empty; expected text, because the model has no bos_id or eos_id to "
+            "start from"
+        )
+    return [first]
+
+
+def _eos_id(config: ModelConfig, tokenizer: Tokenizer | None) -> int | None:
+    if config.eos_id is not None or tokenizer is None:
+        return config.eos_id
+    return tokenizer.eos_id
+
+
+class _Batch:
+    """The sequences under way and their cache."""
+
+    def __init__(
+        self, model: LanguageModel, settings: SamplingSettings, limits: BatchLimits
+    ) -> None:
+        weight = next(model.parameters())
+        capacity = model.config.context_length
+        if limits.max_length is not None:
+            capacity = min(capacity, limits.max_length)
+        self._model, self._settings, self._limits = model, settings, limits
+        self._device = weight.device
+        self._cache = KVCache(
+            model.config, limits.batch_size, capacity, dtype=weight.dtype, device=weight.device
+        )
+        self._cache.keep([])
+        self._sequences: list[_Sequence] = []
+        self._chunks: list[int] = []  # tokens of each sequence in the next forward
+
+    def admit(self, waiting: Iterator["_Sequence"]) -> bool:
+        """Plans the next forward, with new sequences where there is room; False if none is left.
+
+        Only the last sequence can have tokens of its prompt left over: none is admitted behind it.
+        """
+        budget = self._limits.max_batch_tokens
+        self._chunks = []
+        for sequence, num_cached in zip(self._sequences, self._cache.lengths, strict=True):
+            self._chunks.append(min(len(sequence.ids) - num_cached, max(budget, 1)))
+            budget -= self._chunks[-1]
+        while budget > 0 and self._cache.num_free and (new := next(waiting, None)) is not None:
+            self._cache.add()
+            self._sequences.append(new)
+            self._chunks.append(min(len(new.ids), budget))
+            budget -= self._chunks[-1]
+        return bool(self._sequences)
+
+    @torch.inference_mode()
+    def step(self) -> list[tuple["_Sequence", str]]:
+        """Runs the planned forward; returns each sequence that got a token, and its new text."""
+        starts = self._cache.lengths
+        ids = [
+            token_id
+            for sequence, start, chunk in zip(self._sequences, starts, self._chunks, strict=True)
+            for token_id in sequence.ids[start : start + chunk]
+        ]
+        batch = PackedBatch.from_lengths(torch.tensor(ids), self._chunks, starts=starts)
+        logits = self._model.next_token_logits(batch.to(self._device), self._cache)
+        is_last_partial = self._cache.lengths[-1] < len(self._sequences[-1].ids)
+        ready = self._sequences[:-1] if is_last_partial else self._sequences
+        if not ready:
+            return []
+        chosen = sample(
+            logits[: len(ready)],
+            self._settings,
+            row_ids=torch.tensor([sequence.row_id for sequence in ready], device=logits.device),
+            positions=torch.tensor([len(sequence.ids) for sequence in ready], device=logits.device),
+        )
+        news = [
+            (sequence, sequence.accept(token_id))
+            for sequence, token_id in zip(ready, chosen.tolist(), strict=True)
+        ]
+        self._drop_finished()
+        return news
+
+    def _drop_finished(self) -> None:
+        kept = [
+            index
+            for index, sequence in enumerate(self._sequences)
+            if sequence.finish_reason is None
+        ]
+        if len(kept) < len(self._sequences):
+            self._cache.keep(kept)
+            self._sequences = [self._sequences[index] for index in kept]
+
+
+class _Sequence:
+    """One prompt on its way to a completion."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        tokenizer: Tokenizer | None,
+        prompt: Prompt,
+        settings: SamplingSettings,
+    ) -> None:
+        self.row_id, self.ids = prompt.row_id, list(prompt.ids)
+        self.finish_reason: FinishReason | None = None
+        self._num_prompt_tokens = len(self.ids)
+        self._max_length = min(len(self.ids) + settings.max_tokens, config.context_length)
+        self._is_cut_by_context = self._max_length < len(self.ids) + settings.max_tokens
+        self._stop_ids = {*settings.stop_ids, _eos_id(config, tokenizer)}
+        self._text = _Text(tokenizer, settings.stop)
+        self._pieces: list[str] = []
+
+    def accept(self, token_id: int) -> str:
+        """Adds a new token and returns the text that it makes final."""
+        self.ids.append(token_id)
+        piece = ""
+        if token_id in self._stop_ids:
+            self.finish_reason = "stop"
+        else:
+            piece = self._text.push(token_id)
+            if len(self.ids) == self._max_length:
+                self.finish_reason = "context" if self._is_cut_by_context else "length"
+        if self.finish_reason is not None:
+            piece += self._text.finish()
+        if self._text.is_stopped:
+            self.finish_reason = "stop"
+        self._pieces.append(piece)
+        return piece
+
+    def completion(self) -> Completion:
+        assert self.finish_reason is not None
+        return Completion(
+            text="".join(self._pieces),
+            ids=tuple(self.ids[self._num_prompt_tokens :]),
+            finish_reason=self.finish_reason,
+            num_prompt_tokens=self._num_prompt_tokens,
+        )
+
+
+class _Text:
+    """Decodes the tokens of one sequence and cuts them at the first stop text."""
+
+    def __init__(self, tokenizer: Tokenizer | None, stop: tuple[str, ...]) -> None:
+        if tokenizer is None and stop:
+            raise ValueError(f"stop is {stop!r}, but there is no tokenizer; use stop_ids")
+        self.is_stopped = False
+        self._decoder = None if tokenizer is None else DecodeStream(tokenizer)
+        # a model's vocabulary may be padded: ids behind the tokenizer's have no text
+        self._num_spelled = 0 if tokenizer is None else tokenizer.vocab_size
+        self._stop = stop
+        self._held = ""  # may turn out to be the beginning of a stop text
+
+    def push(self, token_id: int) -> str:
+        """Returns the text that is final with one more token."""
+        if self._decoder is None or self.is_stopped or token_id >= self._num_spelled:
+            return ""
+        text = self._cut(self._held + self._decoder.step(token_id))
+        num_held = 0 if self.is_stopped else _num_held(text, self._stop)
+        self._held = text[len(text) - num_held :]
+        return text[: len(text) - num_held]
+
+    def finish(self) -> str:
+        """Returns the text that was held back, after the last token."""
+        if self._decoder is None or self.is_stopped:
+            return ""
+        return self._cut(self._held + self._decoder.flush())
+
+    def _cut(self, text: str) -> str:
+        """Ends at the stop text that is complete first, so that token borders do not matter."""
+        found = [
+            (text.find(stop) + len(stop), text.find(stop)) for stop in self._stop if stop in text
+        ]
+        self.is_stopped = bool(found)
+        return text[: min(found)[1]] if found else text
+
+
+def _num_held(text: str, stop: tuple[str, ...]) -> int:
+    """Length of the longest end of `text` that one of `stop` begins with."""
+    lengths = range(min(len(text), max(map(len, stop), default=1) - 1), 0, -1)
+    return next(
+        (length for length in lengths if any(one.startswith(text[-length:]) for one in stop)), 0
+    )

@@ -1,0 +1,64 @@
+"""metrics.jsonl: one line for each step and each validation of a run."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, TextIO
+
+from weldlm.callbacks import EvalReport, StepReport
+from weldlm.sealed_folder import replace_text
+
+__all__ = ["MetricsFile"]
+
+
+class MetricsFile:
+    """Appends lines; what goes beyond the step a run resumes from is cut off first."""
+
+    def __init__(self, path: Path, *, step: int, evaluated_step: int) -> None:
+        """Opens the file of a run that has done `step` steps and validated `evaluated_step`."""
+        _cut(path, step, evaluated_step)
+        self._file: TextIO = path.open("a", encoding="utf-8")
+
+    def add_step(self, report: StepReport) -> None:
+        self._add(
+            step=report.step,
+            loss=report.loss,
+            lr=report.lr,
+            grad_norm=report.grad_norm,
+            tokens=report.tokens,
+            tokens_per_second=round(report.tokens_per_second, 1),
+            elapsed=round(report.elapsed, 4),
+        )
+
+    def add_eval(self, report: EvalReport) -> None:
+        self._add(
+            step=report.step, valid_loss=report.loss, valid_bits_per_byte=report.bits_per_byte
+        )
+
+    def sync(self) -> None:
+        """Makes the lines survive a power failure."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _add(self, **values: Any) -> None:
+        self._file.write(json.dumps(values) + "\n")
+        self._file.flush()
+
+
+def _cut(path: Path, step: int, evaluated_step: int) -> None:
+    """Drops the lines after `step`, and a last line that a kill left unfinished."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if _is_kept(line, step, evaluated_step)]
+    replace_text(path, "".join(f"{line}\n" for line in kept))
+
+
+def _is_kept(line: str, step: int, evaluated_step: int) -> bool:
+    try:
+        values = json.loads(line)
+        return int(values["step"]) <= (evaluated_step if "valid_loss" in values else step)
+    except (ValueError, KeyError, TypeError):
+        return False

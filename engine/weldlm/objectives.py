@@ -1,0 +1,25 @@
+"""What a model is trained to say: an objective turns a packed batch into labels."""
+
+import torch
+from torch import Tensor
+
+from weldlm.packing import PackedBatch
+
+__all__ = ["IGNORED", "causal_lm_labels"]
+
+IGNORED = -100  # the label of a token that is not to be predicted; torch's own ignore_index
+
+
+def causal_lm_labels(batch: PackedBatch) -> Tensor:
+    """Returns the id that follows each token in its sequence, [T] int64.
+
+    The last token of a sequence, and what lies outside every sequence, has the label -100.
+    """
+    labels = torch.full_like(batch.ids, IGNORED)
+    offsets = batch.offsets.long()
+    used = int(offsets[-1])
+    if used > 1:
+        labels[: used - 1] = batch.ids[1:used]
+    ends = offsets[1:] - 1
+    labels[ends[offsets.diff() > 0]] = IGNORED
+    return labels

@@ -1,0 +1,200 @@
+"""Folders that exist whole or not at all, and say so.
+
+The files are written into a hidden sibling folder, hashed and synced to the disk; a manifest with
+their sizes and hashes comes last; one rename puts the folder in its place. A reader that finds the
+folder therefore finds all of it, and can prove it.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "Draft",
+    "check_hashes",
+    "check_sizes",
+    "lock_folder",
+    "read_manifest",
+    "remove_drafts",
+    "remove_folder",
+    "replace_text",
+    "seal_folder",
+]
+
+MANIFEST = "manifest.json"
+_DRAFT_SUFFIX = ".partial"
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(slots=True)
+class Draft:
+    """A folder on its way: files go to `path`, what the manifest shall say besides to `about`."""
+
+    path: Path
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def seal_folder(folder: Path, *, replace: bool = False) -> Iterator[Draft]:
+    """Yields a draft that becomes `folder` when the block ends; nothing stays if it fails.
+
+    Args:
+        folder: must not exist, unless `replace` is set.
+        replace: an old folder of that name gives way in the end.
+
+    Raises:
+        FileExistsError: the folder exists.
+        OSError: it cannot be written, for example because the disk is full.
+    """
+    if folder.exists() and not replace:
+        raise FileExistsError(f"{folder} exists; remove it or choose another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Draft(_hidden(folder, _DRAFT_SUFFIX))
+    shutil.rmtree(draft.path, ignore_errors=True)
+    draft.path.mkdir()
+    try:
+        yield draft
+        _write_manifest(draft)
+        _move_into_place(draft.path, folder)
+    finally:
+        shutil.rmtree(draft.path, ignore_errors=True)
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Keeps other programs that lock `folder` out until the block ends or the program dies.
+
+    Raises:
+        BlockingIOError: another program holds the lock.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                f"{folder} is in use by another program; wait for it or choose another folder"
+            ) from error
+        yield
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a text file that is at every moment either the old or the new one."""
+    partial = path.with_name(f".{path.name}{_DRAFT_SUFFIX}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder so that a kill on the way leaves no part of it under its name."""
+    hidden = _hidden(folder, f".old{_DRAFT_SUFFIX}")
+    shutil.rmtree(hidden, ignore_errors=True)
+    folder.rename(hidden)
+    shutil.rmtree(hidden)
+
+
+def remove_drafts(parent: Path) -> None:
+    """Removes what interrupted writers left behind in `parent`; nobody may be writing there."""
+    for path in parent.glob(f".*{_DRAFT_SUFFIX}"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Reads what `seal_folder` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no manifest in it.
+        ValueError: the manifest is damaged.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        what = "does not exist" if folder.is_dir() else "cannot be read: there is no such folder"
+        raise FileNotFoundError(f"{path} {what}; expected a folder that was written completely")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        for name, entry in manifest["files"].items():
+            if not isinstance(entry["bytes"], int) or not isinstance(entry["sha256"], str):
+                raise TypeError(f"entry {name!r}")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); expected a manifest in JSON") from error
+    return dict(manifest)
+
+
+def check_sizes(folder: Path, manifest: dict[str, Any]) -> None:
+    """Compares the size of every file with the manifest.
+
+    Raises:
+        ValueError: a file is missing or has another size.
+    """
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(f"{path} is missing; expected {entry['bytes']} bytes")
+        found = path.stat().st_size
+        if found != entry["bytes"]:
+            raise ValueError(f"{path} has {found} bytes; expected {entry['bytes']}: it is damaged")
+
+
+def check_hashes(folder: Path, manifest: dict[str, Any]) -> None:
+    """Reads every file and compares it with the manifest.
+
+    Raises:
+        ValueError: a file is missing or differs.
+    """
+    check_sizes(folder, manifest)
+    for name, entry in manifest["files"].items():
+        found = _sha256(folder / name)
+        if found != entry["sha256"]:
+            raise ValueError(
+                f"{folder / name} has SHA-256 {found[:12]}...; "
+                f"expected {entry['sha256'][:12]}...: it is damaged"
+            )
+
+
+def _write_manifest(draft: Draft) -> None:
+    files = {}
+    for path in sorted(path for path in draft.path.rglob("*") if path.is_file()):
+        _sync(path)
+        name = path.relative_to(draft.path).as_posix()
+        files[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+    manifest = draft.path / MANIFEST
+    text = json.dumps({**draft.about, "files": files}, indent=2) + "\n"
+    manifest.write_text(text, encoding="utf-8")
+    _sync(manifest)
+    for path in (draft.path, *(path for path in draft.path.rglob("*") if path.is_dir())):
+        _sync(path)
+
+
+def _move_into_place(draft: Path, folder: Path) -> None:
+    if folder.exists():
+        remove_folder(folder)
+    draft.rename(folder)
+    _sync(folder.parent)
+
+
+def _hidden(folder: Path, suffix: str) -> Path:
+    return folder.with_name(f".{folder.name}{suffix}")
+
+
+def _sync(path: Path) -> None:
+    """Makes the file or folder survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

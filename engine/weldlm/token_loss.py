@@ -1,0 +1,78 @@
+"""The loss as a mean over labels, however the rows are split into forwards.
+
+Every micro-batch's summed loss is divided by the number of labels of the whole step, which is
+counted on the host before the first forward; so a split changes rounding and nothing else.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from weldlm.heads import CausalLM
+from weldlm.objectives import IGNORED
+from weldlm.packing import PackedBatch
+from weldlm.precision import Dtype, autocast
+
+__all__ = ["MicroBatch", "accumulate_gradients", "mean_loss"]
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """What one forward takes; on the host until then."""
+
+    batch: PackedBatch
+    labels: Tensor  # [T] int64, -100 where there is none
+
+    @property
+    def num_labels(self) -> int:
+        return int((self.labels != IGNORED).sum())
+
+
+def accumulate_gradients(
+    model: CausalLM, micro_batches: Sequence[MicroBatch], *, dtype: Dtype
+) -> Tensor:
+    """Adds the gradient of the mean loss over all labels to `.grad`; returns that loss, a scalar.
+
+    Nothing waits for the device.
+    """
+    num_labels = max(sum(micro_batch.num_labels for micro_batch in micro_batches), 1)
+    shares = []
+    for micro_batch in micro_batches:
+        share = _loss_sum(model, micro_batch, dtype=dtype) / num_labels
+        share.backward()
+        shares.append(share.detach())
+    return torch.stack(shares).sum()
+
+
+def mean_loss(
+    model: CausalLM,
+    micro_batches: Iterable[MicroBatch],
+    *,
+    dtype: Dtype,
+    is_stopped: Callable[[], bool],
+) -> tuple[float, int] | None:
+    """Returns the mean loss without dropout and the number of labels; None where it was stopped."""
+    device = next(model.parameters()).device
+    total, num_labels = torch.zeros((), dtype=torch.float64, device=device), 0
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            for micro_batch in micro_batches:
+                if is_stopped():
+                    return None
+                total += _loss_sum(model, micro_batch, dtype=dtype)
+                num_labels += micro_batch.num_labels
+    finally:
+        model.train(was_training)
+    return float(total) / max(num_labels, 1), num_labels
+
+
+def _loss_sum(model: CausalLM, micro_batch: MicroBatch, *, dtype: Dtype) -> Tensor:
+    device = next(model.parameters()).device
+    labels = micro_batch.labels.to(device, non_blocking=True)
+    with autocast(dtype, device):
+        loss_sum: Tensor = model(micro_batch.batch.to(device), labels)[0]
+    return loss_sum

@@ -1,0 +1,32 @@
+"""Text from ids that come one by one, never with half a character."""
+
+import codecs
+
+from weldlm.tokenizer.tokenizer import Tokenizer
+
+__all__ = ["DecodeStream"]
+
+
+class DecodeStream:
+    """Decodes one id at a time; all that it returns, joined, is `tokenizer.decode` of all ids.
+
+    Example:
+        stream = DecodeStream(tokenizer)
+        for id in ids:
+            print(stream.step(id), end="")
+        print(stream.flush())
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def step(self, id: int) -> str:
+        """Returns the text that is complete with `id`; bytes of half a character are held back."""
+        return self._decoder.decode(self._tokenizer.id_to_token(id))
+
+    def flush(self) -> str:
+        """Ends the text: returns U+FFFD for what is held back, and begins anew."""
+        text = self._decoder.decode(b"", final=True)
+        self._decoder.reset()
+        return text

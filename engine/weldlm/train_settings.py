@@ -1,0 +1,95 @@
+"""TrainSettings: everything that decides a training run, apart from the model and the data."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["TrainSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """Give `steps` or `minutes`; whatever is None is filled in when the run starts."""
+
+    steps: int | None = None  # optimizer steps
+    minutes: float | None = None  # wall-clock budget; turned into steps once, by measuring some
+    rows_per_step: int = 8  # rows that one optimizer step learns from
+    row_length: int | None = None  # tokens in a row; the model's context_length where None
+    micro_batch_rows: int | None = None  # rows in one forward; rows_per_step where None
+    lr: float = 6e-4  # peak learning rate
+    min_lr_fraction: float = 0.1  # of lr, reached at the last step
+    warmup_steps: int | None = None  # steps of linear rise; a tenth, at most 100, where None
+    weight_decay: float = 0.1  # on weight matrices, see weldlm.optim
+    betas: tuple[float, float] = (0.9, 0.95)  # decay of AdamW's two averages
+    eps: float = 1e-8  # added to AdamW's denominator
+    clip_norm: float | None = 1.0  # largest global gradient norm; unlimited where None
+    seed: int = 0  # order of the documents and of all random draws
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products
+    eval_every: int | None = None  # steps between validations; only at the end where None
+    eval_rows: int | None = None  # rows of a validation; the whole set where None
+    save_every: int | None = None  # steps between checkpoints; only at the end where None
+    keep_checkpoints: int = 2  # newest ones that stay; older ones are removed
+
+    def __post_init__(self) -> None:
+        for name in _AT_LEAST_ONE:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; expected at least 1")
+        for name in _ABOVE_ZERO:
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} is {value}; expected a finite number above 0")
+        for name in _AT_LEAST_ZERO:
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ValueError(f"{name} is {value}; expected at least 0")
+        if not 0 <= self.min_lr_fraction <= 1:
+            raise ValueError(f"min_lr_fraction is {self.min_lr_fraction}; expected 0 to 1")
+        for index, beta in enumerate(self.betas):
+            if not 0 <= beta < 1:
+                raise ValueError(f"betas[{index}] is {beta}; expected at least 0 and below 1")
+        if self.steps is not None and (self.warmup_steps or 0) > self.steps:
+            raise ValueError(
+                f"warmup_steps is {self.warmup_steps}; expected at most steps, {self.steps}"
+            )
+        if self.steps is None and self.minutes is None:
+            raise ValueError("neither steps nor minutes is given; expected one of them")
+        if self.row_length == 1:
+            raise ValueError("row_length is 1; expected at least 2, a token and its successor")
+        if self.dtype not in ("auto", "float32", "bfloat16"):
+            raise ValueError(f"dtype is {self.dtype!r}; expected auto, float32 or bfloat16")
+        if not 0 <= self.seed < 1 << 63:
+            raise ValueError(f"seed is {self.seed}; expected 0 to 2**63 - 1")
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that one optimizer step learns from; row_length must be known."""
+        return self.rows_per_step * (self.row_length or 0)
+
+    def changed(self, **changes: Any) -> "TrainSettings":
+        """Returns a copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "TrainSettings":
+        """Rebuilds the settings from `dataclasses.asdict` that went through JSON."""
+        return cls(**{**values, "betas": tuple(values["betas"])})
+
+
+# what a resumed run may change: it alters when things are reported or saved, or only rounding
+FREE_TO_CHANGE = frozenset(
+    ("minutes", "micro_batch_rows", "eval_every", "eval_rows", "save_every", "keep_checkpoints")
+)
+
+_AT_LEAST_ONE = (
+    "steps",
+    "rows_per_step",
+    "row_length",
+    "micro_batch_rows",
+    "eval_every",
+    "eval_rows",
+    "save_every",
+    "keep_checkpoints",
+)
+_ABOVE_ZERO = ("minutes", "lr", "eps", "clip_norm")
+_AT_LEAST_ZERO = ("weight_decay", "warmup_steps")

@@ -1,0 +1,118 @@
+"""Compiled CPU kernels (csrc/bindings/cpu.cpp).
+
+Tensors are passed as `tensor.data_ptr()`: contiguous, fp32 unless said otherwise, and kept alive by
+the caller. Nothing is checked here; the callers in `<op>/cpu.py` do.
+"""
+
+def num_threads() -> int:
+    """The largest number of threads a kernel takes now: torch.get_num_threads(), or 1."""
+
+def thread_runtime() -> str:
+    """Path of the OpenMP runtime in use, torch's own; empty where torch is not loaded."""
+
+def instruction_set() -> str:
+    """What the kernels run on: "baseline" or "avx2"."""
+
+def available_instruction_sets() -> list[str]:
+    """What this processor can run, best last."""
+
+def force_instruction_set(name: str) -> None:
+    """Takes `name` for the whole process until forced again.
+
+    Raises:
+        ValueError: this processor has no such instruction set.
+    """
+
+def cross_entropy(
+    *, logits: int, targets: int, losses: int, num_rows: int, vocab_size: int, row_stride: int
+) -> None:
+    """Writes losses[row] = logsumexp(logits[row]) - logits[row, targets[row]].
+
+    Args:
+        logits: [num_rows, vocab_size], rows `row_stride` floats apart.
+        targets: [num_rows] int64, each in [0, vocab_size).
+        losses: [num_rows] fp64, written.
+    """
+
+def cross_entropy_with_gradient(
+    *, logits: int, targets: int, losses: int, num_rows: int, vocab_size: int, row_stride: int
+) -> None:
+    """The same, and overwrites logits with softmax(logits) - onehot(targets)."""
+
+def layer_norm(
+    x: int,
+    residual: int,
+    weight: int,
+    bias: int,
+    y: int,
+    stream: int,
+    mean: int,
+    rstd: int,
+    num_rows: int,
+    hidden_size: int,
+    eps: float,
+    /,
+) -> None:
+    """Writes y, stream = x + residual, and mean and rstd of the stream's rows.
+
+    Args:
+        x: [num_rows, hidden_size], like residual (0: none), y and stream (0 without residual).
+        weight: [hidden_size], like bias (0: none).
+        mean: [num_rows], like rstd.
+    """
+
+def layer_norm_backward(
+    grad_y: int,
+    grad_stream: int,
+    stream: int,
+    weight: int,
+    mean: int,
+    rstd: int,
+    grad_s: int,
+    block_sums: int,
+    grad_weight: int,
+    grad_bias: int,
+    num_rows: int,
+    hidden_size: int,
+    rows_per_block: int,
+    /,
+) -> None:
+    """Writes the gradients of the stream (with grad_stream, 0: none), of weight and of bias.
+
+    Args:
+        block_sums: [ceil(num_rows / rows_per_block), 2, hidden_size], overwritten.
+    """
+
+def rms_norm(
+    x: int,
+    residual: int,
+    weight: int,
+    y: int,
+    stream: int,
+    rstd: int,
+    num_rows: int,
+    hidden_size: int,
+    eps: float,
+    /,
+) -> None:
+    """Like `layer_norm`, without mean and bias."""
+
+def rms_norm_backward(
+    grad_y: int,
+    grad_stream: int,
+    stream: int,
+    weight: int,
+    rstd: int,
+    grad_s: int,
+    block_sums: int,
+    grad_weight: int,
+    num_rows: int,
+    hidden_size: int,
+    rows_per_block: int,
+    /,
+) -> None:
+    """Like `layer_norm_backward`, without mean and bias.
+
+    Args:
+        block_sums: [ceil(num_rows / rows_per_block), hidden_size], overwritten.
+    """

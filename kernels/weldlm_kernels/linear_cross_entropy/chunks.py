@@ -1,0 +1,80 @@
+"""What the CPU and the GPU path of linear_cross_entropy share: the GEMMs of each chunk of rows.
+
+One buffer holds the logits of a chunk; the backend turns them into their gradient in place, and the
+gradients of hidden, weight and bias are taken from it before the next chunk.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["project_in_chunks", "split_rows"]
+
+
+# Rows of logits start this many elements apart, or a multiple: GEMMs and vector loads are several
+# times slower on rows that are not aligned, as with the 50257 tokens of GPT-2.
+STRIDE_MULTIPLE = 64
+
+
+def split_rows(num_rows: int, *, most: int, multiple_of: int = 1) -> list[slice]:
+    """Cuts rows into chunks of equal size (up to `multiple_of`) of at most `most` rows."""
+    num_chunks = max(1, -(-num_rows // most))
+    size = -(-num_rows // (num_chunks * multiple_of)) * multiple_of
+    return [slice(start, min(start + size, num_rows)) for start in range(0, num_rows, max(1, size))]
+
+
+def project_in_chunks(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    needs_grad: Sequence[bool],
+    chunks: list[slice],
+    cross_entropy: Callable[[Tensor, slice], None],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Projects each chunk of rows and gathers the gradients of its summed loss.
+
+    Args:
+        hidden: [N, hidden_size].
+        weight: [vocab_size, hidden_size] in the dtype of `hidden`, as is `bias`.
+        needs_grad: whether to gather the gradients of hidden, weight and bias.
+        chunks: rows of the chunks, from `split_rows`.
+        cross_entropy: `(logits, rows)`, keeps the losses of these rows and, if any gradient is
+            needed, overwrites logits [rows, vocab_size] with it. Rows are padded to their stride.
+
+    Returns:
+        grad_hidden in the dtype of `hidden`, grad_weight and grad_bias in fp32; [0] if not needed.
+    """
+    vocab_size = weight.shape[0]
+    most_rows = max((rows.stop - rows.start for rows in chunks), default=0)
+    stride = -(-vocab_size // STRIDE_MULTIPLE) * STRIDE_MULTIPLE
+    buffer = hidden.new_empty(most_rows, stride)[:, :vocab_size]
+    needs_hidden, needs_weight, needs_bias = needs_grad
+    grad_hidden = torch.empty_like(hidden) if needs_hidden else hidden.new_empty(0)
+    # sums over all rows keep fp32: 16 bits lose the small terms
+    grad_weight = torch.zeros_like(weight if needs_weight else hidden[:0, 0], dtype=torch.float32)
+    grad_bias = hidden.new_zeros(vocab_size if needs_bias else 0, dtype=torch.float32)
+    for rows in chunks:
+        logits = _project(hidden[rows], weight, bias, out=buffer[: rows.stop - rows.start])
+        cross_entropy(logits, rows)
+        if needs_hidden:
+            torch.mm(logits, weight, out=grad_hidden[rows])
+        if needs_weight:
+            _add_product(grad_weight, logits.T, hidden[rows])
+        if needs_bias:
+            grad_bias += logits.sum(0, dtype=torch.float32)
+    return grad_hidden, grad_weight, grad_bias
+
+
+def _project(hidden: Tensor, weight: Tensor, bias: Tensor | None, *, out: Tensor) -> Tensor:
+    if bias is None:
+        return torch.mm(hidden, weight.T, out=out)
+    return torch.addmm(bias, hidden, weight.T, out=out)
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a @ b in fp32, where `a` and `b` may have 16 bits."""
+    if a.dtype == torch.float32 or not a.is_cuda:
+        total.addmm_(a.float(), b.float())
+    else:
+        torch.addmm(total, a, b, out_dtype=torch.float32, out=total)

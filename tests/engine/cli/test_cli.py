@@ -1,0 +1,186 @@
+"""The command line as a user meets it: help, one-line errors, exit codes, and the main path."""
+
+import json
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.engine.tiny_models import tiny_model
+from weldlm.cli import main
+from weldlm.tokenizer import Tokenizer
+from weldlm.weights import save_pretrained
+
+CORPUS = "".join(f"def f{n}(x):\n    return x + {n}\n\n" for n in range(400))
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        main([str(argument) for argument in arguments])
+    return int(exit_.value.code or 0)
+
+
+@pytest.fixture(name="corpus")
+def corpus_file(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.txt"
+    path.write_text(CORPUS)
+    return path
+
+
+@pytest.fixture(name="model_folder")
+def saved_model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    tokenizer = Tokenizer.train([CORPUS], 300)
+    save_pretrained(tiny_model(vocab_size=tokenizer.vocab_size), folder)
+    tokenizer.save(folder / "tokenizer.json")
+    return folder
+
+
+def test_help_needs_no_torch() -> None:
+    program = (
+        "import sys; sys.argv[1:] = ['--help']\n"
+        "from weldlm.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: sys.exit('torch' in sys.modules)"
+    )
+
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
+
+
+def processor_seconds_of_help() -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "weldlm", "--help"], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_help_answers_at_once() -> None:
+    # processor time, which other work on the machine does not stretch
+    assert min(processor_seconds_of_help() for _ in range(5)) < 0.3
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["demo"], ["tokenizer"], ["tokenizer", "train"], ["train"], ["generate"], ["backends"]],
+    ids=" ".join,
+)
+def test_every_command_explains_itself(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*command, "--help") == 0
+    assert "Usage: weldlm" in capsys.readouterr().out
+
+
+def test_text_becomes_a_model_that_generates(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    settings = ("--steps", 2, "--rows-per-step", 2, "--context-length", 32)
+
+    trained = run("train", "--data", corpus, "--out", out, "--vocab-size", 300, *settings)
+    model = json.loads(capsys.readouterr().out)["model"]
+    code = run("generate", "--model", model, "--prompt", "def", "--max-tokens", 4)
+
+    assert (trained, code) == (0, 0)
+    assert capsys.readouterr().out.startswith("def")
+    assert (out / "loss.svg").is_file()
+
+
+def test_resuming_a_finished_run_changes_nothing(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("train", "--data", corpus, "--out", tmp_path / "run", "--vocab-size", 300)
+    arguments += ("--steps", 2, "--rows-per-step", 2, "--context-length", 32)
+    run(*arguments)
+    first = capsys.readouterr().out
+
+    assert run(*arguments, "--resume") == 0
+    assert capsys.readouterr().out == first
+
+
+def test_a_file_of_prompts_becomes_a_file_of_completions(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    prompts, output = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
+    prompts.write_text("def f1\nreturn x\n")
+
+    code = run("generate", "--model", model_folder, "-i", prompts, "-o", output, "--max-tokens", 3)
+
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert code == 0
+    assert {row["prompt"] for row in rows} == {"def f1", "return x"}
+
+
+def test_a_bad_row_gives_exit_code_3(model_folder: Path, tmp_path: Path) -> None:
+    prompts, output = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
+    prompts.write_text('{"prompt": "def"}\n{"prompt": 3}\n')
+
+    code = run("generate", "--model", model_folder, "-i", prompts, "-o", output, "--max-tokens", 3)
+
+    assert code == 3
+    assert sum("error" in json.loads(line) for line in output.read_text().splitlines()) == 1
+
+
+def test_learned_tokenizer_is_written(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tokenizer.json"
+
+    assert run("tokenizer", "train", corpus, "--vocab-size", 300, "--out", out) == 0
+    assert Tokenizer.from_file(out).vocab_size == 300
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]], ids=["text", "json"])
+def test_backends_names_every_operation(
+    as_json: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("backends", *as_json)
+
+    output = capsys.readouterr().out
+    for op in ("attention", "layer_norm", "rms_norm", "rotary", "linear_cross_entropy"):
+        assert op in output
+
+
+BAD_CALLS = {
+    "unknown option": (["train", "--dato", "x"], r"No such option '?--dato"),
+    "unknown command": (["fly"], "No such command 'fly'"),
+    "missing option": (["train", "--out", "{tmp}/run"], "Missing option '--data'"),
+    "wrong path": (["train", "--data", "nowhere.txt", "--out", "{tmp}/run", "--steps", "1"],
+                   "nowhere.txt does not exist; expected a text file or a folder"),
+    "empty corpus": (["train", "--data", "{tmp}/empty.txt", "--out", "{tmp}/run", "--steps", "1"],
+                     "holds no text; expected at least one document"),
+    "vocabulary too large": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run",
+                              "--steps", "1", "--vocab-size", "60000"], "60000"),
+    "no budget": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run"],
+                  "neither steps nor minutes is given"),
+    "unknown preset": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run",
+                        "--steps", "1", "--model", "gpt9"], "preset 'gpt9' does not exist"),
+    "no model": (["generate", "--model", "{tmp}/none", "--prompt", "x"],
+                 "config.json does not exist; expected a model folder"),
+    "long prompt": (["generate", "--model", "{tmp}/model", "--prompt", "x y " * 200],
+                    "expected fewer than the model's context_length 64"),
+    "no prompt": (["generate", "--model", "{tmp}/model"], "give either --prompt or --input"),
+    "bad temperature": (["generate", "--model", "{tmp}/model", "--prompt", "x",
+                         "--temperature", "-1"], "temperature is -1.0; expected 0"),
+    "bad minutes": (["demo", "--minutes", "0"], "--minutes is 0.0; expected a number above 0"),
+    "no folder": (["tokenizer", "train", "{tmp}/corpus.txt", "--out", "{tmp}/no/t.json"],
+                  "does not exist"),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("corpus", "model_folder")
+@pytest.mark.parametrize("name", BAD_CALLS)
+def test_bad_call_is_one_line_and_exit_code_2(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, message = BAD_CALLS[name]
+    (tmp_path / "empty.txt").write_text(" \n")
+
+    code = run(*(argument.format(tmp=tmp_path) for argument in arguments))
+
+    error = capsys.readouterr().err
+    assert code == 2
+    assert error.count("\n") == 1
+    assert re.search(message, error)
+    assert not (tmp_path / "run").exists()

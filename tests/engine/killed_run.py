@@ -1,0 +1,45 @@
+"""A program that trains the tiny run and kills itself: python -m tests.engine.killed_run FOLDER
+step 7 (after step 7) or sync 13 (at the 13th write that is forced to the disk)."""
+
+import os
+import signal
+import sys
+from itertools import count
+from pathlib import Path
+
+from tests.engine.tiny_runs import tiny_trainer
+from weldlm.callbacks import Callback, StepReport
+
+
+class KillAfterStep(Callback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step(self, report: StepReport) -> None:
+        if report.step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_at_sync(number: int) -> None:
+    """Replaces os.fsync by one that kills the program when it is called for the n-th time."""
+    sync, calls = os.fsync, count(1)
+
+    def counted(descriptor: int) -> None:
+        if next(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        sync(descriptor)
+
+    os.fsync = counted  # type: ignore[assignment]  # the program passes descriptors only
+
+
+def main() -> None:
+    folder, what, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    if what == "sync":
+        kill_at_sync(number)
+    tiny_trainer(folder, callbacks=[KillAfterStep(number)] if what == "step" else []).fit(
+        resume="auto"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Settings that cannot work are refused by name."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from weldlm.train_settings import TrainSettings
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps is 0; expected at least 1"),
+        ({"rows_per_step": 0}, "rows_per_step is 0; expected at least 1"),
+        ({"micro_batch_rows": -1}, "micro_batch_rows is -1; expected at least 1"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints is 0; expected at least 1"),
+        ({"row_length": 1}, "row_length is 1; expected at least 2"),
+        ({"lr": 0.0}, "lr is 0.0; expected a finite number above 0"),
+        ({"lr": float("nan")}, "lr is nan; expected a finite number above 0"),
+        ({"clip_norm": 0.0}, "clip_norm is 0.0; expected a finite number above 0"),
+        ({"minutes": -1.0}, "minutes is -1.0; expected a finite number above 0"),
+        ({"min_lr_fraction": 1.5}, "min_lr_fraction is 1.5; expected 0 to 1"),
+        ({"betas": (0.9, 1.0)}, r"betas\[1\] is 1.0; expected at least 0 and below 1"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1; expected at least 0"),
+        ({"warmup_steps": -1}, "warmup_steps is -1; expected at least 0"),
+        ({"warmup_steps": 11}, "warmup_steps is 11; expected at most steps, 10"),
+        ({"dtype": "float16"}, "dtype is 'float16'; expected auto, float32 or bfloat16"),
+        ({"seed": -1}, "seed is -1; expected 0 to"),
+        ({"steps": None}, "neither steps nor minutes is given"),
+    ],
+    ids=str,
+)
+def test_bad_setting_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainSettings(**{"steps": 10, **changes})
+
+
+def test_settings_survive_json() -> None:
+    settings = TrainSettings(minutes=2.5, betas=(0.8, 0.97), clip_norm=None, dtype="bfloat16")
+
+    text = json.dumps(dataclasses.asdict(settings))
+
+    assert TrainSettings.from_json(json.loads(text)) == settings
+
+
+def test_tokens_per_step_counts_all_rows() -> None:
+    assert TrainSettings(steps=1, rows_per_step=6, row_length=16).tokens_per_step == 96

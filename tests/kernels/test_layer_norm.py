@@ -1,0 +1,177 @@
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.kernels.oracle import assert_equals_reference, outputs_and_gradients
+from weldlm_kernels import _cpu, layer_norm, use_backend
+from weldlm_kernels.backend import Backend
+
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+# a row of one element, primes, tiles +-1, the widest tile + 1, no rows
+SHAPES = [(1, 1), (3, 7), (2, 3, 65), (17, 127), (9, 128), (5, 129), (2, 4095), (3, 8193), (0, 16)]
+VARIANTS = ["plain", "bias", "residual", "bias-residual"]
+
+
+def make_inputs(
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    *,
+    variant: str = "bias-residual",
+    stream_dtype: torch.dtype | None = None,
+    weight_dtype: torch.dtype | None = None,
+) -> dict[str, Tensor | None]:
+    generator = torch.Generator().manual_seed(sum(shape))
+
+    def random(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        return torch.randn(shape, generator=generator).to(dtype)
+
+    weight_dtype = weight_dtype or dtype
+    return {
+        "x": random(shape, dtype) + 1,
+        "weight": random(shape[-1:], weight_dtype),
+        "bias": random(shape[-1:], weight_dtype) if "bias" in variant else None,
+        "residual": random(shape, stream_dtype or dtype) if "residual" in variant else None,
+    }
+
+
+@pytest.fixture(params=_cpu.available_instruction_sets())
+def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
+    previous = _cpu.instruction_set()
+    _cpu.force_instruction_set(request.param)
+    yield request.param
+    _cpu.force_instruction_set(previous)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_reference_is_torch_layer_norm(variant: str) -> None:
+    inputs = make_inputs((5, 33), torch.float64, variant=variant)
+    x, residual = inputs["x"], inputs["residual"]
+
+    with use_backend("reference"):
+        result = layer_norm(**inputs, eps=1e-3)  # type: ignore[arg-type]
+
+    s = x if residual is None else x + residual
+    expected = torch.nn.functional.layer_norm(s, (33,), inputs["weight"], inputs["bias"], 1e-3)
+    torch.testing.assert_close(result, expected if residual is None else (expected, s))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_gpu_equals_reference(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    assert_equals_reference(layer_norm, make_inputs(shape, dtype), backend="gpu")
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_cpu_equals_reference(shape: tuple[int, ...], instruction_set: str) -> None:
+    assert_equals_reference(layer_norm, make_inputs(shape, torch.float32), backend="cpu")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_bias_and_residual_are_optional(backend: Backend, variant: str) -> None:
+    inputs = make_inputs((37, 50), torch.float32, variant=variant)
+
+    assert_equals_reference(layer_norm, inputs, backend=backend)
+
+
+def test_wide_rows_take_no_bias_and_no_residual() -> None:
+    inputs = make_inputs((2, 9001), torch.bfloat16, variant="plain")
+
+    assert_equals_reference(layer_norm, inputs, backend="gpu")
+
+
+@pytest.mark.parametrize(
+    ("backend", "dtype", "stream_dtype"),
+    [
+        ("gpu", torch.bfloat16, torch.float32),
+        ("gpu", torch.float32, torch.bfloat16),
+        ("cpu", torch.float32, torch.bfloat16),
+    ],
+)
+def test_stream_keeps_its_own_dtype(
+    backend: Backend, dtype: torch.dtype, stream_dtype: torch.dtype
+) -> None:
+    inputs = make_inputs((6, 100), dtype, stream_dtype=stream_dtype, weight_dtype=torch.float32)
+
+    assert_equals_reference(layer_norm, inputs, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_variance_survives_a_large_mean(backend: Backend) -> None:
+    inputs = make_inputs((4, 1000), torch.float32, variant="plain")
+    inputs["x"] = inputs["x"] + 3000
+
+    assert_equals_reference(layer_norm, inputs, backend=backend)
+
+
+def test_variance_of_wide_rows_survives_a_large_mean() -> None:
+    inputs = make_inputs((2, 8193), torch.float32, variant="plain")
+    inputs["x"] = inputs["x"] + 3000
+
+    assert_equals_reference(layer_norm, inputs, backend="gpu")
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_inputs_need_not_be_contiguous(backend: Backend) -> None:
+    inputs = make_inputs((6, 4, 70), torch.float32)
+    inputs = {name: x.transpose(0, -1)[::2].transpose(0, -1) for name, x in inputs.items()}
+
+    assert_equals_reference(layer_norm, inputs, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_gradients_need_not_be_contiguous(backend: Backend) -> None:
+    def transposed(**inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(output.transpose(0, 1) for output in layer_norm(**inputs))
+
+    assert_equals_reference(transposed, make_inputs((6, 4, 20), torch.float32), backend=backend)
+
+
+@pytest.mark.parametrize("used", [0, 1], ids=["only-y", "only-stream"])
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_one_output_may_go_unused(backend: Backend, used: int) -> None:
+    def one_output(**inputs: Tensor) -> Tensor:
+        return layer_norm(**inputs)[used]
+
+    assert_equals_reference(one_output, make_inputs((4, 33), torch.float32), backend=backend)
+
+
+@pytest.mark.parametrize("num_rows", [31, 32, 65, 1000])
+def test_cpu_gradients_do_not_depend_on_threads(num_rows: int) -> None:
+    inputs = make_inputs((num_rows, 300), torch.float32)
+    num_threads = torch.get_num_threads()
+
+    torch.set_num_threads(1)
+    alone = outputs_and_gradients(layer_norm, inputs, backend="cpu")
+    torch.set_num_threads(3)
+    shared = outputs_and_gradients(layer_norm, inputs, backend="cpu")
+    torch.set_num_threads(num_threads)
+
+    torch.testing.assert_close(shared, alone, rtol=0, atol=0)
+
+
+def test_inference_equals_training() -> None:
+    inputs = make_inputs((7, 100), torch.float32)
+    trained = outputs_and_gradients(layer_norm, inputs, backend="cpu")
+
+    with torch.inference_mode(), use_backend("cpu"):
+        y, stream = layer_norm(**inputs)
+
+    torch.testing.assert_close((y, stream), (trained["output 0"], trained["output 1"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("weight", (3,), r"weight \(3,\) .* expected \(8,\)"),
+        ("bias", (8, 1), r"bias \(8, 1\) do not fit x \(2, 8\)"),
+        ("residual", (1, 8), r"residual \(1, 8\) does not fit x \(2, 8\)"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(name: str, shape: tuple[int, ...], message: str) -> None:
+    inputs = make_inputs((2, 8), torch.float32) | {name: torch.zeros(shape)}
+
+    with pytest.raises(ValueError, match=message):
+        layer_norm(**inputs)
