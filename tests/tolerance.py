@@ -18,7 +18,7 @@ def assert_within_tolerance(
     *,
     floor: float = 2.0,
 ) -> None:
-    """Asserts max |actual - reference| <= 2 max |torch - reference| + floor * eps * max |reference|.
+    """Asserts max |actual - exact| <= 2 max |torch - exact| + floor * eps * max |exact|.
 
     Args:
         name: what is compared; stands first in the failure message.

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from weldlm.packing import PackedBatch as PackedBatch
     from weldlm.sampling import SamplingSettings as SamplingSettings
     from weldlm.tokenizer import Tokenizer as Tokenizer
+    from weldlm.train_settings import TrainSettings as TrainSettings
     from weldlm.trainer import Trainer as Trainer
-    from weldlm.trainer import TrainSettings as TrainSettings
     from weldlm.weights import load_pretrained as load_pretrained
     from weldlm.weights import save_pretrained as save_pretrained
 
@@ -27,7 +27,7 @@ _HOMES = {
     "PackedBatch": "weldlm.packing",
     "SamplingSettings": "weldlm.sampling",
     "Tokenizer": "weldlm.tokenizer",
-    "TrainSettings": "weldlm.trainer",
+    "TrainSettings": "weldlm.train_settings",
     "Trainer": "weldlm.trainer",
     "generate": "weldlm.generate",
     "load_pretrained": "weldlm.weights",

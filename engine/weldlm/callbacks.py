@@ -41,7 +41,7 @@ class EvalReport:
 
     step: int  # steps done
     loss: float  # mean over the labels, nats
-    bits_per_byte: float | None  # of source text; None where its size is not known
+    bits_per_byte: float | None  # loss / ln 2 * tokens per byte of the set; None if not known
     num_labels: int
 
 

@@ -27,7 +27,7 @@ class TrainSettings:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products
     eval_every: int | None = None  # steps between validations; only at the end where None
     eval_rows: int | None = None  # rows of a validation; the whole set where None
-    save_every: int | None = None  # steps between checkpoints; only at the end where None
+    save_every: int | None = None  # steps between checkpoints; a tenth of the run where None
     keep_checkpoints: int = 2  # newest ones that stay; older ones are removed
 
     def __post_init__(self) -> None:

@@ -170,21 +170,29 @@ class Trainer:
             row_length=given.row_length or self.model.config.context_length,
             micro_batch_rows=given.micro_batch_rows or given.rows_per_step,
         )
-        if saved is not None:
-            return settings.changed(
+        if saved is None:
+            settings = self._count_steps(
+                settings.changed(dtype=resolve_dtype(given.dtype, self._device))
+            )
+        else:
+            settings = settings.changed(
                 steps=given.steps if given.minutes is None else saved.steps,
                 warmup_steps=_first_known(given.warmup_steps, saved.warmup_steps),
                 dtype=saved.dtype if given.dtype == "auto" else given.dtype,
             )
-        settings = settings.changed(dtype=resolve_dtype(given.dtype, self._device))
-        if settings.minutes is not None:
-            plan, valid = self._plan(settings), self._valid_plan(settings)
-            affordable = count_affordable_steps(self.model, plan, valid, settings)
-            settings = settings.changed(steps=min(affordable, given.steps or affordable))
         tenth = (settings.steps or 0) // 10
         return settings.changed(
-            warmup_steps=_first_known(given.warmup_steps, min(_MOST_WARMUP_STEPS, tenth))
+            warmup_steps=_first_known(settings.warmup_steps, min(_MOST_WARMUP_STEPS, tenth)),
+            save_every=given.save_every or max(tenth, 1),
         )
+
+    def _count_steps(self, settings: TrainSettings) -> TrainSettings:
+        """Turns a budget of minutes into steps, where one is given."""
+        if settings.minutes is None:
+            return settings
+        plan, valid = self._plan(settings), self._valid_plan(settings)
+        affordable = count_affordable_steps(self.model, plan, valid, settings)
+        return settings.changed(steps=min(affordable, settings.steps or affordable))
 
     def _plan(self, settings: TrainSettings) -> PackingPlan:
         assert settings.row_length is not None

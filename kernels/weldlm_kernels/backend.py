@@ -74,7 +74,7 @@ def choose(op: str, x: Tensor) -> Backend:
         RuntimeError: a backend was forced that cannot run here.
     """
     if _forced is not None:
-        return _required_backend(op, _forced, x.device.type, x.dtype)
+        return _require(op, _forced, x.device.type, x.dtype)
     return _automatic_backend(op, x.device.type, x.dtype)
 
 
@@ -141,15 +141,14 @@ def _is_interpreting() -> bool:
     return bool(knobs.runtime.interpret)
 
 
-def _automatic_name(op: str, device: str, dtype: torch.dtype) -> Backend:
+def _automatic_backend(op: str, device: str, dtype: torch.dtype) -> Backend:
     return _automatic(op, device, dtype).backend
 
 
-# torch.compile takes the choice as a constant instead of tracing how it is made
-_automatic_backend: Callable[[str, str, torch.dtype], Backend]
-_automatic_backend = torch.compiler.assume_constant_result(_automatic_name)
-_required_backend: Callable[[str, Backend, str, torch.dtype], Backend]
-_required_backend = torch.compiler.assume_constant_result(_require)
+# torch.compile takes the choice as a constant instead of tracing how it is made. This is all that
+# torch.compiler.assume_constant_result does, but calling it imports the compiler, for seconds.
+_automatic_backend._dynamo_marked_constant = True  # type: ignore[attr-defined]
+_require._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 _OBSTACLES: dict[Backend, Callable[[str, str, torch.dtype], str | None]] = {
     "cpu": _cpu_obstacle,

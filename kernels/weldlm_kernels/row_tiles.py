@@ -28,8 +28,8 @@ class RowTile:
     stages: int  # tiles in flight in a loop over rows
 
 
-# widest row -> rows, warps, stages: 8 elements a thread, so that the backward kernels take at most 128
-# registers and 16 warps are resident (tests/kernels/gate_layer_norm.py). At 16 elements a thread a
+# widest row -> rows, warps, stages: 8 elements a thread, so that the backward kernels take at most
+# 128 registers and 16 warps are resident (tests/kernels/gate_layer_norm.py). With 16 elements a
 # second stage would spill. Not yet timed on a GPU.
 _ROW_TILES = {
     128: (8, 4, 2),
@@ -64,7 +64,7 @@ def num_programs(rows: int, tile: RowTile, device: torch.device) -> int:
 def _num_multiprocessors(device: torch.device) -> int:
     if device.type != "cuda":
         return 1  # the interpreter runs programs one after the other
-    return torch.cuda.get_device_properties(device).multi_processor_count
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 @triton.jit

@@ -196,14 +196,14 @@ def test_both_ways_to_merge_agree_at_their_border(size: int) -> None:
 
 @pytest.mark.slow
 @needs_gpt2
-@settings(max_examples=100_000, deadline=None)
+@settings(max_examples=30_000, deadline=None)
 @given(text=TEXTS)
 def test_encodes_as_in_tiktoken_for_long(text: str) -> None:
     assert gpt2().encode_ordinary(text) == gpt2_of_tiktoken().encode_ordinary(text)
 
 
 @pytest.mark.slow
-@settings(max_examples=100_000, deadline=None)
+@settings(max_examples=30_000, deadline=None)
 @given(text=TEXTS)
 def test_small_vocabulary_encodes_as_in_tokenizers_for_long(text: str) -> None:
     ids = small().encode(text, allowed_special="all")

@@ -224,7 +224,10 @@ UNSUPPORTED: dict[str, tuple[Document, str]] = {
         "'add_prefix_space' = true",
     ),
     "no-pre-tokenizer": (changed("pre_tokenizer", None), "pre_tokenizer is null"),
-    "decoder": (changed("decoder", {"type": "BPEDecoder"}), "'type' = \"BPEDecoder\""),
+    "decoder": (
+        changed("decoder", DOCUMENT["decoder"] | {"type": "BPEDecoder"}),
+        "'type' = \"BPEDecoder\"",
+    ),
     "template": (
         changed("post_processor", NEUTRAL_TEMPLATE | {"single": [{"SpecialToken": {}}]}),
         "post_processor has 'single' = ",
@@ -280,6 +283,11 @@ DAMAGED: dict[str, tuple[Document, str]] = {
     "added-long": (added(content="x" * 257), "added token 300 has 257 bytes"),
     "added-surrogate": (added(content="\ud800x"), "holds a lone surrogate"),
     "added-ambiguous": (added(content="\xe9\xe9"), "also a spelling of the bytes"),
+    "added-field-missing": (
+        changed("added_tokens", [{"id": 300, "content": "<x>"}]),
+        "added_tokens has no 'lstrip'",
+    ),
+    "added-special-number": (added(special=1), "added_tokens has 'special' = 1, which is not"),
     "added-number": (added(content=3), "added token 3 has the id 300, expected a string"),
 }
 

@@ -1,7 +1,9 @@
 """The Trainer trains like a plain PyTorch loop and reports what it does."""
 
 import dataclasses
+import json
 import math
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,13 @@ class Recorder(Callback):
 
     def on_end(self, result: TrainResult | None) -> None:
         self.ends.append(result)
+
+
+class Stop(Callback):
+    """Asks the run to stop after its first step."""
+
+    def on_step(self, _report: StepReport) -> None:
+        signal.raise_signal(signal.SIGINT)
 
 
 class Poison(Callback):
@@ -172,6 +181,25 @@ def test_oldest_checkpoints_are_removed(tmp_path: Path) -> None:
 
     names = sorted(path.name for path in (tmp_path / "out").glob("checkpoint-*"))
     assert names == ["checkpoint-10", "checkpoint-14"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "warmup_steps", "save_every"),
+    [(6, 0, 1), (40, 4, 4), (3000, 100, 300)],
+    ids=["short", "middle", "long"],
+)
+def test_what_is_left_open_follows_from_the_steps(
+    tmp_path: Path, steps: int, warmup_steps: int, save_every: int
+) -> None:
+    settings = TrainSettings(steps=steps, rows_per_step=1)
+    trainer = tiny_trainer(tmp_path, settings=settings, callbacks=[Stop()])
+
+    trainer.fit()
+
+    resolved = json.loads((tmp_path / "out" / "run.json").read_text())["settings"]
+    assert resolved["warmup_steps"] == warmup_steps
+    assert resolved["save_every"] == save_every
+    assert (resolved["row_length"], resolved["micro_batch_rows"]) == (16, 1)
 
 
 def test_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:

@@ -38,7 +38,9 @@ class Case:
     compile: Callable[[int], list[Any]]  # architecture, such as 90, to its compiled kernels
     has_dot: bool = False  # every kernel must use tensor cores
     is_streaming: bool = False  # every kernel must load 128 bits at a time
-    max_registers: int = 255  # of a thread; fewer where a launch counts on several resident programs
+    max_registers: int = (
+        255  # of a thread; fewer where a launch counts on several resident programs
+    )
     is_slow: bool = False  # left to `-m slow`
 
 
@@ -65,8 +67,9 @@ def compile_launches(arch: int, launch: Callable[[], object]) -> list[Any]:
     compiled: list[Any] = []
     run = JITFunction.run
 
-    def record(kernel: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
-        compiled.append(run(kernel, *args, grid=grid, warmup=True, **kwargs))
+    def record(kernel: Any, *args: Any, grid: Any, **kwargs: Any) -> None:
+        kwargs["warmup"] = True
+        compiled.append(run(kernel, *args, grid=grid, **kwargs))
 
     with _target(arch), mock.patch.object(JITFunction, "run", record):
         launch()

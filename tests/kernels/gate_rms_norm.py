@@ -12,7 +12,7 @@ WIDTHS = [64, 256, 512, 768, 1024, 2048, 4096, 8192, 16384]
 
 
 def case(hidden_size: int, stream_dtype: torch.dtype) -> Case:
-    def compile(arch: int) -> list[Any]:
+    def compile_both(arch: int) -> list[Any]:
         x = torch.zeros(64, hidden_size, dtype=torch.bfloat16)
         stream = torch.zeros(64, hidden_size, dtype=stream_dtype)
         weight, rstd = torch.ones(hidden_size), torch.ones(64)
@@ -25,7 +25,7 @@ def case(hidden_size: int, stream_dtype: torch.dtype) -> Case:
 
     return Case(
         f"rms_norm-{hidden_size}-{stream_dtype}",
-        compile,
+        compile_both,
         is_streaming=True,
         max_registers=128,  # 16 warps on a multiprocessor (row_tiles.py)
         is_slow=(hidden_size, stream_dtype) not in SAMPLED,

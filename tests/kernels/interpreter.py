@@ -4,7 +4,8 @@ Triton's own switch (TRITON_INTERPRET=1) decides when a kernel is decorated, aft
 cannot compile it. Here `JITFunction` is redirected when it is called instead. bfloat16 is mended
 on the way: Triton 3.6-3.9 multiply its raw bits in `tl.dot` and truncate casts to it.
 
-Programs run one after the other: a race or a deadlock stays invisible. fp8 and tf32 are not faithful.
+Programs run one after the other, so a race or a deadlock stays invisible; fp8 and tf32 are not
+faithful.
 """
 
 from collections.abc import Callable, Iterator
@@ -115,7 +116,7 @@ def _mend_bfloat16() -> None:
     def dot(self: Any, a: Any, b: Any, *rest: Any) -> Any:
         return create_dot(self, _to_float32(a), _to_float32(b), *rest)
 
-    def get_bf16(self: Any, value: float) -> Any:
+    def get_bf16(_: Any, value: float) -> Any:
         return stock.TensorHandle(_round_to_bfloat16(np.array([value], np.float32)), tl.bfloat16)
 
     stock._convert_float, builder.create_dot, builder.get_bf16 = convert, dot, get_bf16

@@ -23,17 +23,20 @@ def choices(device: str, dtype: torch.dtype) -> dict[str, str]:
     return {choice.op: choice.backend for choice in explain(device, dtype)}
 
 
+@pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-def test_gpu_tensors_take_triton(installed: set[str], dtype: torch.dtype) -> None:
+def test_gpu_tensors_take_triton(dtype: torch.dtype) -> None:
     assert set(choices("cuda", dtype).values()) == {"gpu"}
 
 
-def test_fp32_on_a_cpu_takes_compiled_kernels_where_they_are_faster(installed: set[str]) -> None:
+@pytest.mark.usefixtures("installed")
+def test_fp32_on_a_cpu_takes_compiled_kernels_where_they_are_faster() -> None:
     found = choices("cpu", torch.float32)
 
-    assert found == {op: "cpu" for op in COMPILED} | {"rotary": "reference"}
+    assert found == dict.fromkeys(COMPILED, "cpu") | {"rotary": "reference"}
 
 
+@pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize(
     ("device", "dtype"),
     [
@@ -43,9 +46,7 @@ def test_fp32_on_a_cpu_takes_compiled_kernels_where_they_are_faster(installed: s
         ("mps", torch.float32),
     ],
 )
-def test_anything_else_takes_the_reference(
-    installed: set[str], device: str, dtype: torch.dtype
-) -> None:
+def test_anything_else_takes_the_reference(device: str, dtype: torch.dtype) -> None:
     assert set(choices(device, dtype).values()) == {"reference"}
 
 
@@ -103,7 +104,11 @@ def test_forcing_what_is_not_installed_says_how_to_get_it(
 def test_forcing_triton_on_fp64_raises_in_the_interpreter() -> None:
     x, weight = torch.zeros(2, 4).double(), torch.zeros(4)
 
-    with interpret(), use_backend("gpu"), pytest.raises(RuntimeError, match="float64 has no kernel"):
+    with (
+        interpret(),
+        use_backend("gpu"),
+        pytest.raises(RuntimeError, match="float64 has no kernel"),
+    ):
         layer_norm(x, weight)
 
 

@@ -41,7 +41,7 @@ def rotary_arguments(make: Callable[..., Tensor]) -> list[Any]:
     return [make(3, 2, 8), random(9, 3), random(9, 3), torch.tensor([0, 5, 8]), True]
 
 
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[[], list[Any]]] = {
     "layer_norm": lambda: norm_arguments(leaf, has_bias=True, residual=True),
     "layer_norm-plain": lambda: norm_arguments(leaf, has_bias=True, residual=False),
     "layer_norm_backward": lambda: [

@@ -22,7 +22,7 @@ SIZES = [
 
 
 def make_inputs(size: tuple[int, int, int, int], dtype: torch.dtype) -> dict[str, Tensor | None]:
-    tokens, num_heads, head_dim, rotated = size
+    tokens, num_heads, head_dim, _ = size
     generator = torch.Generator().manual_seed(head_dim)
     return {"x": torch.randn(tokens, num_heads, head_dim, generator=generator).to(dtype)}
 
@@ -117,7 +117,9 @@ def test_inverse_rotation_restores_the_input() -> None:
         (((4, 2, 32), (9, 17), (9, 17), (4,)), r"do not fit head_dim 32"),
     ],
 )
-def test_shapes_that_do_not_fit_are_named(shapes: tuple[tuple[int, ...], ...], message: str) -> None:
+def test_shapes_that_do_not_fit_are_named(
+    shapes: tuple[tuple[int, ...], ...], message: str
+) -> None:
     x, cos, sin, positions = (torch.zeros(shape) for shape in shapes)
 
     with pytest.raises(ValueError, match=message):

@@ -23,6 +23,16 @@ EXIT_FAILURE = 1  # the engine failed
 EXIT_USAGE = 2  # what was asked cannot be done
 EXIT_INTERRUPTED = 130
 
+# errors of the operating system that another path mends; others, like a full disk, are failures
+_WRONG_PATHS = (
+    BlockingIOError,
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="weldlm")
@@ -52,14 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # the reader of our output is gone; nothing is left to tell it
         sys.stderr.close()
         sys.exit(EXIT_FAILURE)
-    except (click.ClickException, ValueError, OSError) as error:
+    except (click.ClickException, ValueError, *_WRONG_PATHS) as error:
         if shows_traceback:
             traceback.print_exc()
         _fail(_message(error), EXIT_USAGE)
     except Exception as error:
         if shows_traceback:
             traceback.print_exc()
-        _fail(f"{type(error).__name__}: {_message(error)} (--traceback shows where)", EXIT_FAILURE)
+        _fail(f"{_message(error) or type(error).__name__} (--traceback shows where)", EXIT_FAILURE)
     sys.exit(code if isinstance(code, int) else 0)
 
 

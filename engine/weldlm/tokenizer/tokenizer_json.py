@@ -38,7 +38,7 @@ _FIELDS: Mapping[str, Mapping[str, tuple[object, ...]]] = {
     "pre_tokenizer": {
         "type": ("ByteLevel",),
         "add_prefix_space": (False,),
-        "trim_offsets": (_ANY, None),
+        "trim_offsets": (True, False),
         "use_regex": (True, None),
     },
     "post_processor": {
@@ -52,9 +52,9 @@ _FIELDS: Mapping[str, Mapping[str, tuple[object, ...]]] = {
     },
     "decoder": {
         "type": ("ByteLevel",),
-        "add_prefix_space": (_ANY, None),
-        "trim_offsets": (_ANY, None),
-        "use_regex": (_ANY, None),
+        "add_prefix_space": (True, False),
+        "trim_offsets": (True, False),
+        "use_regex": (True, False, None),
     },
     "model": {
         "type": ("BPE", None),
@@ -62,7 +62,7 @@ _FIELDS: Mapping[str, Mapping[str, tuple[object, ...]]] = {
         "unk_token": (_ANY, None),  # never used: every byte has a token
         "continuing_subword_prefix": (None, ""),
         "end_of_word_suffix": (None, ""),
-        "fuse_unk": (_ANY, None),
+        "fuse_unk": (True, False, None),
         "byte_fallback": (False, None),
         "ignore_merges": (False, None),
         "vocab": (_ANY,),
@@ -71,11 +71,11 @@ _FIELDS: Mapping[str, Mapping[str, tuple[object, ...]]] = {
     "added_tokens": {
         "id": (_ANY,),
         "content": (_ANY,),
-        "single_word": (False, None),
-        "lstrip": (False, None),
-        "rstrip": (False, None),
-        "normalized": (True, False, None),
-        "special": (True, False, None),
+        "single_word": (False,),
+        "lstrip": (False,),
+        "rstrip": (False,),
+        "normalized": (True, False),
+        "special": (True, False),
     },
 }
 
@@ -234,9 +234,7 @@ def _added_tokens(rows: object, ids: Mapping[str, int]) -> tuple[AddedToken, ...
                 + ("its id in vocab" if content in ids else "the next one after vocab")
             )
         next_id += content not in ids
-        tokens.append(
-            AddedToken(content, token_id, bool(fields["special"]), bool(fields["normalized"]))
-        )
+        tokens.append(AddedToken(content, token_id, fields["special"], fields["normalized"]))
     return tuple(tokens)
 
 

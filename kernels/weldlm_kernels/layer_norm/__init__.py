@@ -103,15 +103,18 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     x, weight, bias, residual, _, backend = inputs
     _, stream, mean, rstd = output
     ctx.mark_non_differentiable(mean, rstd)
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(x if residual is None else stream, weight, mean, rstd)
     ctx.backend, ctx.x_dtype = backend, x.dtype
     ctx.has_bias, ctx.has_residual = bias is not None, residual is not None
 
 
 def _backward(
-    ctx: Any, grad_y: Tensor, grad_stream: Tensor | None, *_: Tensor | None
+    ctx: Any, grad_y: Tensor | None, grad_stream: Tensor | None, *_: None
 ) -> tuple[Tensor | None, ...]:
     stream, weight, mean, rstd = ctx.saved_tensors
+    if grad_y is None:
+        grad_y = torch.zeros_like(stream, dtype=ctx.x_dtype)
     grad_x, grad_weight, grad_bias = _backward_op(
         grad_y, grad_stream if ctx.has_residual else None, stream, weight, mean, rstd, ctx.backend
     )

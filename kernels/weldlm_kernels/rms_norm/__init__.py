@@ -83,14 +83,17 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     x, weight, residual, _, backend = inputs
     _, stream, rstd = output
     ctx.mark_non_differentiable(rstd)
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(x if residual is None else stream, weight, rstd)
     ctx.backend, ctx.x_dtype, ctx.has_residual = backend, x.dtype, residual is not None
 
 
 def _backward(
-    ctx: Any, grad_y: Tensor, grad_stream: Tensor | None, *_: Tensor | None
+    ctx: Any, grad_y: Tensor | None, grad_stream: Tensor | None, *_: None
 ) -> tuple[Tensor | None, ...]:
     stream, weight, rstd = ctx.saved_tensors
+    if grad_y is None:
+        grad_y = torch.zeros_like(stream, dtype=ctx.x_dtype)
     grad_x, grad_weight = _backward_op(
         grad_y, grad_stream if ctx.has_residual else None, stream, weight, rstd, ctx.backend
     )

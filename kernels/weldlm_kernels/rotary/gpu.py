@@ -126,7 +126,7 @@ class Tile:
     kept: int
 
 
-# 32 channels a thread; half of that makes the compiler spill at 32 registers. Not yet timed on a GPU.
+# 32 channels a thread; with half of that sm_80 code spills. Not yet timed on a GPU.
 _TILE_CHANNELS = 4096
 _TILE_HEADS = 8
 
