@@ -8,9 +8,9 @@
 #include "cpu/cross_entropy.hpp"
 #include "cpu/vector.hpp"
 
-// The cross-entropy of one row: its maximum, the exponentials and their sum, and the gradient. A row
-// stays in the second-level cache between these passes, so that a second pass is cheaper than a
-// second exponential.
+// The cross-entropy of one row: its maximum, the exponentials and their sum, and the gradient. The
+// row stays in the second-level cache between these passes, so that another pass is cheaper than
+// another exponential.
 namespace weldlm::cpu {
 namespace {
 
@@ -24,7 +24,8 @@ inline float maximum(const float* logits, std::int64_t vocab_size) noexcept {
   for (Floats& part : most) part = broadcast(minus_infinity);
   std::int64_t i = 0;
   for (; i + 4 * lanes <= vocab_size; i += 4 * lanes)
-    for (int part = 0; part < 4; ++part) most[part] = max(load(logits + i + part * lanes), most[part]);
+    for (int part = 0; part < 4; ++part)
+      most[part] = max(load(logits + i + part * lanes), most[part]);
   for (; i + lanes <= vocab_size; i += lanes) most[0] = max(load(logits + i), most[0]);
   most[0] = max(load_first(logits + i, vocab_size - i, minus_infinity), most[0]);
   return max_of(max(max(most[0], most[1]), max(most[2], most[3])));

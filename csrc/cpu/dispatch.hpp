@@ -6,8 +6,8 @@
 #include <vector>
 
 // Which instruction set the kernels take: chosen once from what the processor has, and forced by
-// tests. A kernel is one template source, compiled in <kernel>_baseline.cpp for any processor and in
-// <kernel>_avx2.cpp for AVX2 + FMA + F16C; <kernel>.cpp picks one by instruction_set().
+// tests. A kernel is one header of loops, compiled in <kernel>_baseline.cpp for any processor and
+// in <kernel>_avx2.cpp for AVX2 + FMA + F16C; <kernel>.cpp picks one by instruction_set().
 namespace weldlm::cpu {
 
 enum class InstructionSet { baseline, avx2 };

@@ -9,8 +9,8 @@ namespace weldlm::cpu {
 namespace {
 
 // Entry points that GCC's, LLVM's and Intel's runtimes share, and torch's own thread count: the
-// runtime keeps its count for each calling thread apart, and torch hands torch.set_num_threads on to
-// a new thread only when asked for the count there.
+// runtime keeps its count for each calling thread apart, and torch hands torch.set_num_threads on
+// to a new thread only when asked for the count there.
 struct OpenMp {
   using Region = void (*)(void*);
   void (*parallel)(Region region, void* data, unsigned num_threads, unsigned flags) = nullptr;

@@ -25,9 +25,9 @@ using ChunkCall = void (*)(void* f, std::int64_t begin, std::int64_t end) noexce
 void run_chunks(std::int64_t begin, std::int64_t end, std::int64_t grain, ChunkCall call,
                 void* f) noexcept;
 
-// Splits [begin, end) into at most num_threads() consecutive parts of equal size, none under `grain`
-// unless the range itself is, and runs f(part_begin, part_end) on each. A kernel whose result must
-// not depend on the split loops over its own numbered parts with grain 1.
+// Runs f(part_begin, part_end) on at most num_threads() consecutive parts of [begin, end), so few
+// that `grain` indices fall to each on average. A kernel whose result must not depend on the split
+// loops over its own numbered parts with grain 1.
 template <ChunkFunction F>
 void parallel_for(std::int64_t begin, std::int64_t end, std::int64_t grain, F&& f) noexcept {
   using Function = std::remove_reference_t<F>;

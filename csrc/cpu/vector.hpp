@@ -5,8 +5,8 @@
 #include <cstring>
 
 // As many floats as a register of the instruction set holds for which the including file is
-// compiled. Everything has internal linkage: the linker must never give the AVX2 code of one file to
-// another that is compiled for any processor.
+// compiled. Everything has internal linkage: the linker must never give the AVX2 code of one file
+// to another that is compiled for any processor.
 namespace weldlm::cpu {
 namespace {
 

@@ -10,6 +10,7 @@ faithful.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -44,6 +45,9 @@ def interpret() -> Iterator[None]:
         stack.enter_context(mock.patch.object(JITFunction, "__call__", launch.call))
         # a module of kernels that is first imported inside the block must stay compilable
         stack.enter_context(mock.patch.object(stock, "InterpretedFunction", JITFunction))
+        # looks for overflow in each integer operation, reports it to nobody, takes half the time
+        options = replace(stock.interpreter_builder.options, sanitize_overflow=False)
+        stack.enter_context(mock.patch.object(stock.interpreter_builder, "options", options))
         stack.enter_context(triton.knobs.runtime.scope())
         triton.knobs.runtime.interpret = True
         yield

@@ -183,7 +183,7 @@ def test_query_without_a_key_gives_zero(backend: Backend, dtype: torch.dtype) ->
     is_blind = torch.tensor([True] * 3 + [False] * 2 + [True] * 3)
     torch.testing.assert_close(found["output 1"][0].isneginf(), is_blind)
     torch.testing.assert_close((found["output 0"] == 0).all(2)[:, 0], is_blind)
-    torch.testing.assert_close((found["grad q"] == 0).all(2)[:, 0], is_blind)
+    assert found["grad q"][is_blind].count_nonzero() == 0
 
 
 @pytest.mark.parametrize("name", ["q", "k", "v"])
@@ -195,7 +195,7 @@ def test_sequences_do_not_leak(
     case = Case((19, 30, 7), is_causal=is_causal)
     inputs = make_inputs(case, dtype)
     changed = inputs | {name: inputs[name].clone()}
-    changed[name][25] = 1e3
+    changed[name][25] += 3
 
     before = outputs_and_gradients(call(case), inputs, backend=backend)
     after = outputs_and_gradients(call(case), changed, backend=backend)
@@ -307,10 +307,9 @@ def test_inference_equals_training(backend: Backend, dtype: torch.dtype) -> None
     torch.testing.assert_close((out, lse), (trained["output 0"], trained["output 1"]))
 
 
-@pytest.mark.parametrize("is_causal", [True, False], ids=["causal", "full"])
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
-def test_operations_obey_the_rules_of_torch_library(backend: Backend, is_causal: bool) -> None:
-    case = Case((4, 3), (6, 3), is_causal=is_causal, num_behind=1, scale=0.3)
+def test_operations_obey_the_rules_of_torch_library(backend: Backend) -> None:
+    case = Case((4, 3), (6, 3), num_heads=1, num_behind=1, scale=0.3)
     inputs = {name: x.nan_to_num() for name, x in make_inputs(case, torch.float32).items()}
     settings = (*packed(case).values(), backend)
     leaves = [x.requires_grad_() for x in inputs.values()]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.kernels.interpreter import interpret
 from tests.kernels.oracle import assert_equals_reference, outputs_and_gradients
 from weldlm_kernels import _cpu, layer_norm, use_backend
 from weldlm_kernels.backend import Backend
@@ -113,6 +114,20 @@ def test_variance_of_wide_rows_survives_a_large_mean() -> None:
     inputs["x"] = inputs["x"] + 3000
 
     assert_equals_reference(layer_norm, inputs, backend="gpu")
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize("stream_dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_what_is_normalized_is_the_stream_as_it_is_returned(
+    backend: Backend, stream_dtype: torch.dtype
+) -> None:
+    inputs = make_inputs((5, 300), torch.float32, stream_dtype=stream_dtype)
+
+    with interpret(), use_backend(backend):
+        y, stream = layer_norm(**inputs)
+        alone = layer_norm(**inputs | {"x": stream.float(), "residual": None})
+
+    torch.testing.assert_close(y, alone, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])

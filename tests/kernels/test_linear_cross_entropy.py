@@ -175,7 +175,7 @@ def test_logits_of_ten_thousand_equal_reference() -> None:
 def test_a_large_offset_of_all_logits_costs_no_digits() -> None:
     torch.manual_seed(0)
     rows = torch.arange(9)
-    # each row of hidden picks a column of a weight that fp32 holds exactly, so that logits are exact
+    # each row of hidden picks a column of a weight that fp32 holds exactly: exact logits
     weight = 8192 + torch.randint(0, 8192, (300, HIDDEN_SIZE)) / 1024
     problem = Problem(torch.eye(HIDDEN_SIZE)[rows], weight, None, rows)
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.kernels.interpreter import interpret
 from tests.kernels.oracle import assert_equals_reference, outputs_and_gradients
 from weldlm_kernels import _cpu, rms_norm, use_backend
 from weldlm_kernels.backend import Backend
@@ -108,6 +109,20 @@ def test_squares_of_16_bit_values_neither_overflow_nor_vanish(
     inputs = {"x": (inputs["x"] * scale).to(dtype), "weight": inputs["weight"].to(dtype)}
 
     assert_equals_reference(rms_norm, inputs, backend="gpu")
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize("stream_dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_what_is_normalized_is_the_stream_as_it_is_returned(
+    backend: Backend, stream_dtype: torch.dtype
+) -> None:
+    inputs = make_inputs((5, 300), torch.float32, stream_dtype=stream_dtype)
+
+    with interpret(), use_backend(backend):
+        y, stream = rms_norm(**inputs)
+        alone = rms_norm(**inputs | {"x": stream.float(), "residual": None})
+
+    torch.testing.assert_close(y, alone, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])

@@ -1,5 +1,5 @@
-// The loss and gradient of rows of every length around a vector's, against fp64, in buffers that end
-// where the last row ends.
+// The loss and gradient of rows of every length around a vector's, against fp64, in buffers that
+// end where the last row ends.
 
 #include <cmath>
 #include <cstdint>
