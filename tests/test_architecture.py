@@ -78,7 +78,7 @@ def ceiling(function: ast.FunctionDef) -> int:
     return MOST_LINES_OF_KERNEL if is_kernel(function) else MOST_LINES_OF_FUNCTION
 
 
-@pytest.mark.parametrize("path", (ROOT / "kernels").rglob("*.py"), ids=relative)
+@pytest.mark.parametrize("path", sorted((ROOT / "kernels").rglob("*.py")), ids=relative)
 def test_kernels_know_nothing_of_the_engine(path: Path) -> None:
     assert not [name for name in imported_modules(path) if name.split(".")[0] == "weldlm"]
 

@@ -71,47 +71,47 @@ void bind_layer_norm(py::module_& module) {
     const py::gil_scoped_release unlocked;
     layer_norm(norm);
   });
-  module.def("layer_norm_backward",
-             [](Address grad_y, Address grad_stream, Address stream, Address weight, Address mean,
-                Address rstd, Address grad_s, Address block_sums, Address grad_weight,
-                Address grad_bias, std::int64_t num_rows, std::int64_t hidden_size,
-                std::int64_t rows_per_block) {
-               const NormBackward norm{.grad_y = pointer<float>(grad_y),
-                                       .grad_stream = pointer<float>(grad_stream),
-                                       .stream = pointer<float>(stream),
-                                       .weight = pointer<float>(weight),
-                                       .mean = pointer<float>(mean),
-                                       .rstd = pointer<float>(rstd),
-                                       .grad_s = pointer<float>(grad_s),
-                                       .block_sums = pointer<float>(block_sums),
-                                       .grad_weight = pointer<float>(grad_weight),
-                                       .grad_bias = pointer<float>(grad_bias),
-                                       .num_rows = num_rows,
-                                       .hidden_size = hidden_size,
-                                       .rows_per_block = rows_per_block};
-               const py::gil_scoped_release unlocked;
-               layer_norm_backward(norm);
-             });
+  module.def(
+      "layer_norm_backward",
+      [](Address grad_y, Address grad_stream, Address stream, Address weight, Address mean,
+         Address rstd, Address grad_s, Address block_sums, Address grad_weight, Address grad_bias,
+         std::int64_t num_rows, std::int64_t hidden_size, std::int64_t rows_per_block) {
+        const NormBackward norm{.grad_y = pointer<float>(grad_y),
+                                .grad_stream = pointer<float>(grad_stream),
+                                .stream = pointer<float>(stream),
+                                .weight = pointer<float>(weight),
+                                .mean = pointer<float>(mean),
+                                .rstd = pointer<float>(rstd),
+                                .grad_s = pointer<float>(grad_s),
+                                .block_sums = pointer<float>(block_sums),
+                                .grad_weight = pointer<float>(grad_weight),
+                                .grad_bias = pointer<float>(grad_bias),
+                                .num_rows = num_rows,
+                                .hidden_size = hidden_size,
+                                .rows_per_block = rows_per_block};
+        const py::gil_scoped_release unlocked;
+        layer_norm_backward(norm);
+      });
 }
 
 void bind_rms_norm(py::module_& module) {
-  module.def("rms_norm", [](Address x, Address residual, Address weight, Address y, Address stream,
-                            Address rstd, std::int64_t num_rows, std::int64_t hidden_size,
-                            float eps) {
-    const NormForward norm{.x = pointer<float>(x),
-                           .residual = pointer<float>(residual),
-                           .weight = pointer<float>(weight),
-                           .bias = nullptr,
-                           .y = pointer<float>(y),
-                           .stream = pointer<float>(stream),
-                           .mean = nullptr,
-                           .rstd = pointer<float>(rstd),
-                           .num_rows = num_rows,
-                           .hidden_size = hidden_size,
-                           .eps = eps};
-    const py::gil_scoped_release unlocked;
-    rms_norm(norm);
-  });
+  module.def("rms_norm",
+             [](Address x, Address residual, Address weight, Address y, Address stream,
+                Address rstd, std::int64_t num_rows, std::int64_t hidden_size, float eps) {
+               const NormForward norm{.x = pointer<float>(x),
+                                      .residual = pointer<float>(residual),
+                                      .weight = pointer<float>(weight),
+                                      .bias = nullptr,
+                                      .y = pointer<float>(y),
+                                      .stream = pointer<float>(stream),
+                                      .mean = nullptr,
+                                      .rstd = pointer<float>(rstd),
+                                      .num_rows = num_rows,
+                                      .hidden_size = hidden_size,
+                                      .eps = eps};
+               const py::gil_scoped_release unlocked;
+               rms_norm(norm);
+             });
   module.def("rms_norm_backward",
              [](Address grad_y, Address grad_stream, Address stream, Address weight, Address rstd,
                 Address grad_s, Address block_sums, Address grad_weight, std::int64_t num_rows,

@@ -1,5 +1,4 @@
-#ifndef WELDLM_CPU_CROSS_ENTROPY_HPP
-#define WELDLM_CPU_CROSS_ENTROPY_HPP
+#pragma once
 
 #include <cstdint>
 
@@ -32,5 +31,3 @@ extern const CrossEntropyRow cross_entropy_row_baseline;
 extern const CrossEntropyRow cross_entropy_row_avx2;
 
 }  // namespace weldlm::cpu
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef WELDLM_CPU_CROSS_ENTROPY_ROW_HPP
-#define WELDLM_CPU_CROSS_ENTROPY_ROW_HPP
+#pragma once
 
 #include <cmath>
 #include <cstdint>
@@ -88,5 +87,3 @@ inline double loss_of_row_with_gradient(float* logits, std::int64_t vocab_size,
 
 }  // namespace
 }  // namespace weldlm::cpu
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef WELDLM_CPU_DISPATCH_HPP
-#define WELDLM_CPU_DISPATCH_HPP
+#pragma once
 
 #include <string>
 #include <string_view>
@@ -24,5 +23,3 @@ enum class InstructionSet { baseline, avx2 };
 void force_instruction_set(std::string_view name);
 
 }  // namespace weldlm::cpu
-
-#endif

@@ -12,7 +12,8 @@ namespace {
 constexpr std::int64_t elements_per_thread = 32768;
 
 const NormRows& layer_norm_rows() noexcept {
-  return instruction_set() == InstructionSet::avx2 ? layer_norm_rows_avx2 : layer_norm_rows_baseline;
+  return instruction_set() == InstructionSet::avx2 ? layer_norm_rows_avx2
+                                                   : layer_norm_rows_baseline;
 }
 
 const NormRows& rms_norm_rows() noexcept {
@@ -64,8 +65,6 @@ void layer_norm_backward(const NormBackward& norm) noexcept {
   run_backward(layer_norm_rows(), norm);
 }
 
-void rms_norm_backward(const NormBackward& norm) noexcept {
-  run_backward(rms_norm_rows(), norm);
-}
+void rms_norm_backward(const NormBackward& norm) noexcept { run_backward(rms_norm_rows(), norm); }
 
 }  // namespace weldlm::cpu

@@ -1,5 +1,4 @@
-#ifndef WELDLM_CPU_NORM_HPP
-#define WELDLM_CPU_NORM_HPP
+#pragma once
 
 #include <cstdint>
 
@@ -21,8 +20,8 @@ struct NormForward {
   float eps;
 };
 
-// The gradients of s, weight and bias. The sums over rows are taken over blocks of rows_per_block and
-// then over the blocks in order, so the result is the same on any number of threads.
+// The gradients of s, weight and bias. The sums over rows are taken over blocks of rows_per_block
+// and then over the blocks in order, so the result is the same on any number of threads.
 struct NormBackward {
   const float* grad_y;
   const float* grad_stream;  // what reaches s directly; or null
@@ -56,5 +55,3 @@ extern const NormRows layer_norm_rows_baseline, rms_norm_rows_baseline;
 extern const NormRows layer_norm_rows_avx2, rms_norm_rows_avx2;
 
 }  // namespace weldlm::cpu
-
-#endif

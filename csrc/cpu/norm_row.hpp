@@ -1,5 +1,4 @@
-#ifndef WELDLM_CPU_NORM_ROW_HPP
-#define WELDLM_CPU_NORM_ROW_HPP
+#pragma once
 
 #include <cmath>
 #include <cstdint>
@@ -19,8 +18,8 @@ inline float total(const Sums& sums) noexcept {
   return sum_of((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
-// Calls visit(i, count, sum) for each vector of a row, `count` of whose lanes belong to it; `sum` is
-// the index of the sum to add to.
+// Calls visit(i, count, sum) for each vector of a row, `count` of whose lanes belong to it; `sum`
+// is the index of the sum to add to.
 template <class Visit>
 inline void for_each_vector(std::int64_t size, Visit visit) noexcept {
   std::int64_t i = 0;
@@ -86,8 +85,7 @@ inline void scale_row(const float* s, Statistics statistics, const float* weight
   } else {
     for_each_vector(size, [=](std::int64_t i, std::int64_t count, int) noexcept {
       const Floats x_hat = (load_part(s + i, count) - mean) * rstd;
-      store_part(y + i, count,
-                 x_hat * load_part(weight + i, count) + load_part(bias + i, count));
+      store_part(y + i, count, x_hat * load_part(weight + i, count) + load_part(bias + i, count));
     });
   }
 }
@@ -111,7 +109,8 @@ void forward_rows(const NormForward& norm, std::int64_t begin, std::int64_t end)
   }
 }
 
-// Means over a row of grad_x^ * x^ and, for layer_norm, of grad_x^, where grad_x^ = grad_y * weight.
+// Means over a row of grad_x^ * x^ and, for layer_norm, of grad_x^, where grad_x^ = grad_y *
+// weight.
 struct GradientMeans {
   float projection;
   float average;
@@ -168,5 +167,3 @@ constexpr NormRows rms_norm_rows{forward_rows<false>, backward_rows<false>};
 
 }  // namespace
 }  // namespace weldlm::cpu
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef WELDLM_CPU_PARALLEL_HPP
-#define WELDLM_CPU_PARALLEL_HPP
+#pragma once
 
 #include <cstdint>
 #include <string>
@@ -38,5 +37,3 @@ void parallel_for(std::int64_t begin, std::int64_t end, std::int64_t grain, F&& 
 }
 
 }  // namespace weldlm::cpu
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef WELDLM_CPU_VECTOR_HPP
-#define WELDLM_CPU_VECTOR_HPP
+#pragma once
 
 #include <cstdint>
 #include <cstring>
@@ -87,5 +86,3 @@ inline Floats exp_nonpositive(Floats x) noexcept {
 
 }  // namespace
 }  // namespace weldlm::cpu
-
-#endif

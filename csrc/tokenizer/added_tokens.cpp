@@ -7,111 +7,109 @@
 namespace weldlm {
 
 AddedTokens::AddedTokens(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
-    for (std::size_t index = 0; index < tokens_.size(); ++index) {
-        const AddedToken& token = tokens_[index];
-        if (token.content.empty() || token.content.size() > max_content_bytes) {
-            throw std::invalid_argument(
-                "added token " + std::to_string(token.id) + " has " +
-                std::to_string(token.content.size()) + " bytes; expected 1 to " +
-                std::to_string(max_content_bytes));
-        }
-        insert(tries_[token.is_normalized ? 1 : 0], token.content, index);
-        indices_[token.id] = index;
+  for (std::size_t index = 0; index < tokens_.size(); ++index) {
+    const AddedToken& token = tokens_[index];
+    if (token.content.empty() || token.content.size() > max_content_bytes) {
+      throw std::invalid_argument("added token " + std::to_string(token.id) + " has " +
+                                  std::to_string(token.content.size()) + " bytes; expected 1 to " +
+                                  std::to_string(max_content_bytes));
     }
+    insert(tries_[token.is_normalized ? 1 : 0], token.content, index);
+    indices_[token.id] = index;
+  }
 }
 
 TokenMask AddedTokens::mask_with(std::span<const std::uint32_t> special_ids) const {
-    TokenMask mask = mask_of(special_ids);
-    for (std::size_t index = 0; index < tokens_.size(); ++index) {
-        if (!tokens_[index].is_special) mask[index] = true;
-    }
-    return mask;
+  TokenMask mask = mask_of(special_ids);
+  for (std::size_t index = 0; index < tokens_.size(); ++index) {
+    if (!tokens_[index].is_special) mask[index] = true;
+  }
+  return mask;
 }
 
 TokenMask AddedTokens::mask_of(std::span<const std::uint32_t> special_ids) const {
-    TokenMask mask(tokens_.size(), false);
-    for (const std::uint32_t id : special_ids) {
-        const auto found = indices_.find(id);
-        if (found != indices_.end()) mask[found->second] = tokens_[found->second].is_special;
-    }
-    return mask;
+  TokenMask mask(tokens_.size(), false);
+  for (const std::uint32_t id : special_ids) {
+    const auto found = indices_.find(id);
+    if (found != indices_.end()) mask[found->second] = tokens_[found->second].is_special;
+  }
+  return mask;
 }
 
 std::optional<AddedTokens::Match> AddedTokens::find(std::string_view text, std::size_t start,
-                                                    std::size_t pass,
-                                                    const TokenMask& mask) const {
-    const Trie& trie = tries_[pass];
-    if (trie.first_bytes.empty() || std::find(mask.begin(), mask.end(), true) == mask.end()) {
-        return std::nullopt;
-    }
-    for (std::size_t begin = next_begin(trie, text, start); begin < text.size();
-         begin = next_begin(trie, text, begin + 1)) {
-        if (auto match = match_at(trie, text, begin, mask)) return match;
-    }
+                                                    std::size_t pass, const TokenMask& mask) const {
+  const Trie& trie = tries_[pass];
+  if (trie.first_bytes.empty() || std::find(mask.begin(), mask.end(), true) == mask.end()) {
     return std::nullopt;
+  }
+  for (std::size_t begin = next_begin(trie, text, start); begin < text.size();
+       begin = next_begin(trie, text, begin + 1)) {
+    if (auto match = match_at(trie, text, begin, mask)) return match;
+  }
+  return std::nullopt;
 }
 
 void AddedTokens::refuse(std::string_view text, std::string_view text_name,
                          const TokenMask& mask) const {
-    for (std::size_t pass = 0; pass < num_passes; ++pass) {
-        const auto match = find(text, 0, pass, mask);
-        if (!match) continue;
-        const std::string token = "'" + tokens_[match->index].content + "'";
-        throw std::invalid_argument(
-            std::string(text_name) + " contains the special token " + token + " at byte " +
-            std::to_string(match->begin) + ": pass allowed_special={" + token +
-            "} to encode it as that token, or disallowed_special=() (or call encode_ordinary) to "
-            "encode it as plain text");
-    }
+  for (std::size_t pass = 0; pass < num_passes; ++pass) {
+    const auto match = find(text, 0, pass, mask);
+    if (!match) continue;
+    const std::string token = "'" + tokens_[match->index].content + "'";
+    throw std::invalid_argument(
+        std::string(text_name) + " contains the special token " + token + " at byte " +
+        std::to_string(match->begin) + ": pass allowed_special={" + token +
+        "} to encode it as that token, or disallowed_special=() (or call encode_ordinary) to "
+        "encode it as plain text");
+  }
 }
 
 void AddedTokens::insert(Trie& trie, std::string_view content, std::size_t index) {
-    const char first = content.front();
-    if (trie.first_bytes.find(first) == std::string::npos) trie.first_bytes += first;
-    trie.is_first[static_cast<unsigned char>(first)] = true;
-    std::size_t node = 0;
-    for (const char character : content) {
-        const auto byte = static_cast<unsigned char>(character);
-        if (const Edge* found = edge(trie.nodes[node], byte)) {
-            node = found->node;
-            continue;
-        }
-        trie.nodes[node].edges.push_back({byte, trie.nodes.size()});
-        node = trie.nodes.size();
-        trie.nodes.emplace_back();
+  const char first = content.front();
+  if (trie.first_bytes.find(first) == std::string::npos) trie.first_bytes += first;
+  trie.is_first[static_cast<unsigned char>(first)] = true;
+  std::size_t node = 0;
+  for (const char character : content) {
+    const auto byte = static_cast<unsigned char>(character);
+    if (const Edge* found = edge(trie.nodes[node], byte)) {
+      node = found->node;
+      continue;
     }
-    if (trie.nodes[node].token != no_token) {
-        throw std::invalid_argument("added token '" + std::string(content) + "' is given twice");
-    }
-    trie.nodes[node].token = index;
+    trie.nodes[node].edges.push_back({byte, trie.nodes.size()});
+    node = trie.nodes.size();
+    trie.nodes.emplace_back();
+  }
+  if (trie.nodes[node].token != no_token) {
+    throw std::invalid_argument("added token '" + std::string(content) + "' is given twice");
+  }
+  trie.nodes[node].token = index;
 }
 
 std::size_t AddedTokens::next_begin(const Trie& trie, std::string_view text,
                                     std::size_t start) noexcept {
-    if (trie.first_bytes.size() == 1) return text.find(trie.first_bytes.front(), start);
-    while (start < text.size() && !trie.is_first[static_cast<unsigned char>(text[start])]) ++start;
-    return start;
+  if (trie.first_bytes.size() == 1) return text.find(trie.first_bytes.front(), start);
+  while (start < text.size() && !trie.is_first[static_cast<unsigned char>(text[start])]) ++start;
+  return start;
 }
 
 const AddedTokens::Edge* AddedTokens::edge(const Node& node, unsigned char byte) noexcept {
-    const auto found = std::find_if(node.edges.begin(), node.edges.end(),
-                                    [byte](const Edge& edge) { return edge.byte == byte; });
-    return found == node.edges.end() ? nullptr : &*found;
+  const auto found = std::find_if(node.edges.begin(), node.edges.end(),
+                                  [byte](const Edge& edge) { return edge.byte == byte; });
+  return found == node.edges.end() ? nullptr : &*found;
 }
 
 std::optional<AddedTokens::Match> AddedTokens::match_at(const Trie& trie, std::string_view text,
                                                         std::size_t begin,
                                                         const TokenMask& mask) const {
-    std::optional<Match> longest;
-    std::size_t node = 0;
-    for (std::size_t pos = begin; pos < text.size(); ++pos) {
-        const Edge* next = edge(trie.nodes[node], static_cast<unsigned char>(text[pos]));
-        if (next == nullptr) break;
-        node = next->node;
-        const std::size_t token = trie.nodes[node].token;
-        if (token != no_token && mask[token]) longest = Match{begin, pos + 1, token};
-    }
-    return longest;
+  std::optional<Match> longest;
+  std::size_t node = 0;
+  for (std::size_t pos = begin; pos < text.size(); ++pos) {
+    const Edge* next = edge(trie.nodes[node], static_cast<unsigned char>(text[pos]));
+    if (next == nullptr) break;
+    node = next->node;
+    const std::size_t token = trie.nodes[node].token;
+    if (token != no_token && mask[token]) longest = Match{begin, pos + 1, token};
+  }
+  return longest;
 }
 
 }  // namespace weldlm

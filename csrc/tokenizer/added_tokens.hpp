@@ -15,75 +15,75 @@
 namespace weldlm {
 
 struct AddedToken {
-    std::string content;
-    std::uint32_t id;
-    bool is_special;
-    bool is_normalized;  // matched in a second pass, after all tokens that are not
+  std::string content;
+  std::uint32_t id;
+  bool is_special;
+  bool is_normalized;  // matched in a second pass, after all tokens that are not
 };
 
 // Which added tokens take part, by their index in the list.
 using TokenMask = std::vector<bool>;
 
 class AddedTokens {
-public:
-    // Time to find a match grows with the longest token, so that length has a limit.
-    static constexpr std::size_t max_content_bytes = 256;
-    static constexpr std::size_t num_passes = 2;
+ public:
+  // Time to find a match grows with the longest token, so that length has a limit.
+  static constexpr std::size_t max_content_bytes = 256;
+  static constexpr std::size_t num_passes = 2;
 
-    struct Match {
-        std::size_t begin;
-        std::size_t end;
-        std::size_t index;
-    };
+  struct Match {
+    std::size_t begin;
+    std::size_t end;
+    std::size_t index;
+  };
 
-    // Throws std::invalid_argument on an empty, repeated or overlong content.
-    explicit AddedTokens(std::vector<AddedToken> tokens);
+  // Throws std::invalid_argument on an empty, repeated or overlong content.
+  explicit AddedTokens(std::vector<AddedToken> tokens);
 
-    const std::vector<AddedToken>& tokens() const noexcept { return tokens_; }
+  const std::vector<AddedToken>& tokens() const noexcept { return tokens_; }
 
-    // The mask of the ordinary added tokens and of the special tokens with the given ids.
-    TokenMask mask_with(std::span<const std::uint32_t> special_ids) const;
+  // The mask of the ordinary added tokens and of the special tokens with the given ids.
+  TokenMask mask_with(std::span<const std::uint32_t> special_ids) const;
 
-    // The mask of the special tokens with the given ids alone.
-    TokenMask mask_of(std::span<const std::uint32_t> special_ids) const;
+  // The mask of the special tokens with the given ids alone.
+  TokenMask mask_of(std::span<const std::uint32_t> special_ids) const;
 
-    // The leftmost match from `start` on, the longest of those; tokens outside the mask are text.
-    std::optional<Match> find(std::string_view text, std::size_t start, std::size_t pass,
-                              const TokenMask& mask) const;
+  // The leftmost match from `start` on, the longest of those; tokens outside the mask are text.
+  std::optional<Match> find(std::string_view text, std::size_t start, std::size_t pass,
+                            const TokenMask& mask) const;
 
-    // Throws std::invalid_argument that names the token if a token of the mask is in the text.
-    void refuse(std::string_view text, std::string_view text_name, const TokenMask& mask) const;
+  // Throws std::invalid_argument that names the token if a token of the mask is in the text.
+  void refuse(std::string_view text, std::string_view text_name, const TokenMask& mask) const;
 
-private:
-    static constexpr std::size_t no_token = static_cast<std::size_t>(-1);
+ private:
+  static constexpr std::size_t no_token = static_cast<std::size_t>(-1);
 
-    struct Edge {
-        unsigned char byte;
-        std::size_t node;
-    };
+  struct Edge {
+    unsigned char byte;
+    std::size_t node;
+  };
 
-    struct Node {
-        std::vector<Edge> edges;
-        std::size_t token = no_token;
-    };
+  struct Node {
+    std::vector<Edge> edges;
+    std::size_t token = no_token;
+  };
 
-    struct Trie {
-        std::vector<Node> nodes = std::vector<Node>(1);
-        std::string first_bytes;
-        std::array<bool, 256> is_first{};
-    };
+  struct Trie {
+    std::vector<Node> nodes = std::vector<Node>(1);
+    std::string first_bytes;
+    std::array<bool, 256> is_first{};
+  };
 
-    void insert(Trie& trie, std::string_view content, std::size_t index);
-    // The first position from `start` on where a token may begin; text.size() or more if none.
-    static std::size_t next_begin(const Trie& trie, std::string_view text,
-                                  std::size_t start) noexcept;
-    static const Edge* edge(const Node& node, unsigned char byte) noexcept;
-    std::optional<Match> match_at(const Trie& trie, std::string_view text, std::size_t begin,
-                                  const TokenMask& mask) const;
+  void insert(Trie& trie, std::string_view content, std::size_t index);
+  // The first position from `start` on where a token may begin; text.size() or more if none.
+  static std::size_t next_begin(const Trie& trie, std::string_view text,
+                                std::size_t start) noexcept;
+  static const Edge* edge(const Node& node, unsigned char byte) noexcept;
+  std::optional<Match> match_at(const Trie& trie, std::string_view text, std::size_t begin,
+                                const TokenMask& mask) const;
 
-    std::vector<AddedToken> tokens_;
-    std::unordered_map<std::uint32_t, std::size_t> indices_;  // id -> index in tokens_
-    std::array<Trie, num_passes> tries_;
+  std::vector<AddedToken> tokens_;
+  std::unordered_map<std::uint32_t, std::size_t> indices_;  // id -> index in tokens_
+  std::array<Trie, num_passes> tries_;
 };
 
 }  // namespace weldlm

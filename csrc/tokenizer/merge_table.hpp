@@ -13,50 +13,49 @@ inline constexpr std::uint32_t no_rank = std::numeric_limits<std::uint32_t>::max
 
 // One merge; its index in the list is its rank.
 struct Merge {
-    std::uint32_t left;
-    std::uint32_t right;
-    std::uint32_t result;
+  std::uint32_t left;
+  std::uint32_t right;
+  std::uint32_t result;
 
-    bool operator==(const Merge&) const = default;
+  bool operator==(const Merge&) const = default;
 };
 
 inline std::uint64_t pair_key(std::uint32_t left, std::uint32_t right) noexcept {
-    return static_cast<std::uint64_t>(left) << 32 | right;
+  return static_cast<std::uint64_t>(left) << 32 | right;
 }
 
 class MergeTable {
-public:
-    explicit MergeTable(const std::vector<Merge>& merges)
-        : slots_(std::bit_ceil(merges.size() * 2 + 2)),
-          shift_(64 - std::countr_zero(slots_.size())) {
-        for (std::size_t rank = 0; rank < merges.size(); ++rank) {
-            Slot& slot = slots_[find(pair_key(merges[rank].left, merges[rank].right))];
-            slot.key = pair_key(merges[rank].left, merges[rank].right);
-            slot.rank = static_cast<std::uint32_t>(rank);
-        }
+ public:
+  explicit MergeTable(const std::vector<Merge>& merges)
+      : slots_(std::bit_ceil(merges.size() * 2 + 2)), shift_(64 - std::countr_zero(slots_.size())) {
+    for (std::size_t rank = 0; rank < merges.size(); ++rank) {
+      Slot& slot = slots_[find(pair_key(merges[rank].left, merges[rank].right))];
+      slot.key = pair_key(merges[rank].left, merges[rank].right);
+      slot.rank = static_cast<std::uint32_t>(rank);
     }
+  }
 
-    // no_rank where the pair has no merge. Of two merges of one pair the later one counts.
-    std::uint32_t rank(std::uint32_t left, std::uint32_t right) const noexcept {
-        return slots_[find(pair_key(left, right))].rank;
+  // no_rank where the pair has no merge. Of two merges of one pair the later one counts.
+  std::uint32_t rank(std::uint32_t left, std::uint32_t right) const noexcept {
+    return slots_[find(pair_key(left, right))].rank;
+  }
+
+ private:
+  struct Slot {
+    std::uint64_t key = std::numeric_limits<std::uint64_t>::max();
+    std::uint32_t rank = no_rank;
+  };
+
+  std::size_t find(std::uint64_t key) const noexcept {
+    std::size_t index = (key * 0x9E3779B97F4A7C15u) >> shift_;
+    while (slots_[index].rank != no_rank && slots_[index].key != key) {
+      index = (index + 1) & (slots_.size() - 1);
     }
+    return index;
+  }
 
-private:
-    struct Slot {
-        std::uint64_t key = std::numeric_limits<std::uint64_t>::max();
-        std::uint32_t rank = no_rank;
-    };
-
-    std::size_t find(std::uint64_t key) const noexcept {
-        std::size_t index = (key * 0x9E3779B97F4A7C15u) >> shift_;
-        while (slots_[index].rank != no_rank && slots_[index].key != key) {
-            index = (index + 1) & (slots_.size() - 1);
-        }
-        return index;
-    }
-
-    std::vector<Slot> slots_;
-    int shift_;
+  std::vector<Slot> slots_;
+  int shift_;
 };
 
 }  // namespace weldlm

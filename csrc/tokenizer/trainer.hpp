@@ -16,30 +16,30 @@
 namespace weldlm {
 
 struct TrainedBpe {
-    std::vector<std::string> tokens;  // special tokens, the 256 bytes, merged tokens
-    std::vector<Merge> merges;
+  std::vector<std::string> tokens;  // special tokens, the 256 bytes, merged tokens
+  std::vector<Merge> merges;
 };
 
 struct BpeTrainingOptions {
-    std::int64_t vocab_size;
-    std::vector<std::string> special_tokens;
-    std::int64_t min_frequency;
+  std::int64_t vocab_size;
+  std::vector<std::string> special_tokens;
+  std::int64_t min_frequency;
 };
 
 class BpeTrainer {
-public:
-    // Counts the words of the texts. The result does not depend on num_threads.
-    void feed(std::span<const std::string_view> texts, std::size_t num_threads);
+ public:
+  // Counts the words of the texts. The result does not depend on num_threads.
+  void feed(std::span<const std::string_view> texts, std::size_t num_threads);
 
-    // Calls progress(number of tokens so far) now and then; it may throw to stop.
-    // Throws std::invalid_argument if the texts do not support vocab_size tokens.
-    TrainedBpe train(const BpeTrainingOptions& options,
-                     const std::function<void(std::size_t)>& progress);
+  // Calls progress(number of tokens so far) now and then; it may throw to stop.
+  // Throws std::invalid_argument if the texts do not support vocab_size tokens.
+  TrainedBpe train(const BpeTrainingOptions& options,
+                   const std::function<void(std::size_t)>& progress);
 
-private:
-    void join_shards();
+ private:
+  void join_shards();
 
-    std::vector<WordCounts> shards_;  // one for each worker
+  std::vector<WordCounts> shards_;  // one for each worker
 };
 
 // The byte of each id from num_special_tokens on: bytes in the order of their printable characters.

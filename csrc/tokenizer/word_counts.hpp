@@ -10,34 +10,34 @@
 namespace weldlm {
 
 class WordCounts {
-public:
-    struct Word {
-        std::string_view bytes;
-        std::int64_t count;
-    };
+ public:
+  struct Word {
+    std::string_view bytes;
+    std::int64_t count;
+  };
 
-    void add(std::string_view word, std::int64_t count);
-    std::size_t size() const noexcept { return entries_.size(); }
+  void add(std::string_view word, std::int64_t count);
+  std::size_t size() const noexcept { return entries_.size(); }
 
-    // All words in the order of their bytes, valid until the next add.
-    std::vector<Word> sorted() const;
+  // All words in the order of their bytes, valid until the next add.
+  std::vector<Word> sorted() const;
 
-private:
-    struct Entry {
-        std::size_t hash;
-        std::size_t begin;
-        std::size_t size;
-        std::int64_t count;
-    };
+ private:
+  struct Entry {
+    std::size_t hash;
+    std::size_t begin;
+    std::size_t size;
+    std::int64_t count;
+  };
 
-    std::string_view bytes(const Entry& entry) const noexcept {
-        return std::string_view(arena_).substr(entry.begin, entry.size);
-    }
-    void grow();
+  std::string_view bytes(const Entry& entry) const noexcept {
+    return std::string_view(arena_).substr(entry.begin, entry.size);
+  }
+  void grow();
 
-    std::string arena_;
-    std::vector<Entry> entries_;
-    std::vector<std::size_t> slots_ = std::vector<std::size_t>(1024);  // index + 1; 0 is free
+  std::string arena_;
+  std::vector<Entry> entries_;
+  std::vector<std::size_t> slots_ = std::vector<std::size_t>(1024);  // index + 1; 0 is free
 };
 
 }  // namespace weldlm

@@ -17,120 +17,119 @@ namespace {
 using Ids = std::vector<std::uint32_t>;
 
 std::array<std::uint32_t, 256> byte_ids(const TrainedBpe& trained) {
-    std::array<std::uint32_t, 256> ids{};
-    for (std::size_t id = 0; id < trained.tokens.size(); ++id) {
-        if (trained.tokens[id].size() == 1) {
-            ids[static_cast<unsigned char>(trained.tokens[id][0])] =
-                static_cast<std::uint32_t>(id);
-        }
+  std::array<std::uint32_t, 256> ids{};
+  for (std::size_t id = 0; id < trained.tokens.size(); ++id) {
+    if (trained.tokens[id].size() == 1) {
+      ids[static_cast<unsigned char>(trained.tokens[id][0])] = static_cast<std::uint32_t>(id);
     }
-    return ids;
+  }
+  return ids;
 }
 
 // The definition: look for the lowest rank, the leftmost of equals, until there is none.
 Ids merge_by_definition(const TrainedBpe& trained, const std::string& piece) {
-    Ids ids;
-    const auto first_ids = byte_ids(trained);
-    for (const char byte : piece) ids.push_back(first_ids[static_cast<unsigned char>(byte)]);
-    for (std::size_t rank = 0; rank < trained.merges.size();) {
-        const Merge& merge = trained.merges[rank];
-        std::size_t at = 0;
-        while (at + 1 < ids.size() && !(ids[at] == merge.left && ids[at + 1] == merge.right)) ++at;
-        if (at + 1 >= ids.size()) {
-            ++rank;
-            continue;
-        }
-        ids[at] = merge.result;
-        ids.erase(ids.begin() + static_cast<std::ptrdiff_t>(at) + 1);
-        rank = 0;
+  Ids ids;
+  const auto first_ids = byte_ids(trained);
+  for (const char byte : piece) ids.push_back(first_ids[static_cast<unsigned char>(byte)]);
+  for (std::size_t rank = 0; rank < trained.merges.size();) {
+    const Merge& merge = trained.merges[rank];
+    std::size_t at = 0;
+    while (at + 1 < ids.size() && !(ids[at] == merge.left && ids[at + 1] == merge.right)) ++at;
+    if (at + 1 >= ids.size()) {
+      ++rank;
+      continue;
     }
-    return ids;
+    ids[at] = merge.result;
+    ids.erase(ids.begin() + static_cast<std::ptrdiff_t>(at) + 1);
+    rank = 0;
+  }
+  return ids;
 }
 
 void encodes_by_definition(const TrainedBpe& trained) {
-    constexpr std::string_view alphabet[] = {"a", "b", "c", "d", "t", "h", "e", "the", "aaaa"};
-    const Bpe bpe(byte_ids(trained), trained.merges);
-    BpeScratch scratch(bpe.num_merges());
-    std::mt19937 random(2);
-    for (int round = 0; round < 2000; ++round) {
-        const std::string piece = random_text(random, alphabet, 120);
-        Ids ids;
-        bpe.encode_piece(piece, scratch, ids);
-        check(ids == merge_by_definition(trained, piece), piece);
-    }
+  constexpr std::string_view alphabet[] = {"a", "b", "c", "d", "t", "h", "e", "the", "aaaa"};
+  const Bpe bpe(byte_ids(trained), trained.merges);
+  BpeScratch scratch(bpe.num_merges());
+  std::mt19937 random(2);
+  for (int round = 0; round < 2000; ++round) {
+    const std::string piece = random_text(random, alphabet, 120);
+    Ids ids;
+    bpe.encode_piece(piece, scratch, ids);
+    check(ids == merge_by_definition(trained, piece), piece);
+  }
 }
 
 // Two routes to "abc", the later one of which makes a pair of a lower rank.
 TrainedBpe vocabulary_with_two_routes() {
-    TrainedBpe trained = small_vocabulary();
-    trained.merges.clear();
-    const auto ids = byte_ids(trained);
-    const auto add = [&](std::uint32_t left, std::uint32_t right) {
-        const std::string token = trained.tokens[left] + trained.tokens[right];
-        auto id = static_cast<std::uint32_t>(trained.tokens.size());
-        for (std::uint32_t i = 0; i < id; ++i) {
-            if (trained.tokens[i] == token) id = i;
-        }
-        if (id == trained.tokens.size()) trained.tokens.push_back(token);
-        trained.merges.push_back({left, right, id});
-        return id;
-    };
-    const auto ab = add(ids['a'], ids['b']);
-    const auto abc = add(ab, ids['c']);
-    add(abc, abc);
-    add(abc, ids['d']);
-    const auto bc = add(ids['b'], ids['c']);
-    add(ids['a'], bc);
-    add(bc, bc);
-    return trained;
+  TrainedBpe trained = small_vocabulary();
+  trained.merges.clear();
+  const auto ids = byte_ids(trained);
+  const auto add = [&](std::uint32_t left, std::uint32_t right) {
+    const std::string token = trained.tokens[left] + trained.tokens[right];
+    auto id = static_cast<std::uint32_t>(trained.tokens.size());
+    for (std::uint32_t i = 0; i < id; ++i) {
+      if (trained.tokens[i] == token) id = i;
+    }
+    if (id == trained.tokens.size()) trained.tokens.push_back(token);
+    trained.merges.push_back({left, right, id});
+    return id;
+  };
+  const auto ab = add(ids['a'], ids['b']);
+  const auto abc = add(ab, ids['c']);
+  add(abc, abc);
+  add(abc, ids['d']);
+  const auto bc = add(ids['b'], ids['c']);
+  add(ids['a'], bc);
+  add(bc, bc);
+  return trained;
 }
 
 void queue_gives_the_smallest_first() {
-    RankQueue queue(50);
-    std::priority_queue<std::pair<std::uint32_t, std::uint32_t>,
-                        std::vector<std::pair<std::uint32_t, std::uint32_t>>, std::greater<>>
-        expected;
-    std::mt19937 random(3);
-    for (std::uint32_t step = 0; step < 100000; ++step) {
-        const auto rank = static_cast<std::uint32_t>(random() % 50);
-        if (expected.empty() || random() % 2 == 0) {
-            // one position a step: an entry is queued once
-            const std::uint32_t position = random() % 4 == 0 ? 200000 - step : step;
-            queue.push(rank, position);
-            expected.emplace(rank, position);
-            continue;
-        }
-        const auto [next_rank, next_position] = queue.pop();
-        check(std::pair(next_rank, next_position) == expected.top(), "the order of a heap");
-        expected.pop();
-        if (expected.empty()) queue.reset();
+  RankQueue queue(50);
+  std::priority_queue<std::pair<std::uint32_t, std::uint32_t>,
+                      std::vector<std::pair<std::uint32_t, std::uint32_t>>, std::greater<>>
+      expected;
+  std::mt19937 random(3);
+  for (std::uint32_t step = 0; step < 100000; ++step) {
+    const auto rank = static_cast<std::uint32_t>(random() % 50);
+    if (expected.empty() || random() % 2 == 0) {
+      // one position a step: an entry is queued once
+      const std::uint32_t position = random() % 4 == 0 ? 200000 - step : step;
+      queue.push(rank, position);
+      expected.emplace(rank, position);
+      continue;
     }
+    const auto [next_rank, next_position] = queue.pop();
+    check(std::pair(next_rank, next_position) == expected.top(), "the order of a heap");
+    expected.pop();
+    if (expected.empty()) queue.reset();
+  }
 }
 
 void cache_gives_what_was_put() {
-    WordCache cache;
-    constexpr std::string_view alphabet[] = {"a", "b", "\xC3", std::string_view("\0", 1)};
-    std::mt19937 random(4);
-    for (int round = 0; round < 200000; ++round) {
-        const std::string word = random_text(random, alphabet, 15);
-        if (!WordCache::accepts(word)) continue;
-        const auto hash = static_cast<std::uint32_t>(std::hash<std::string>{}(word));
-        const Ids expected = {hash, static_cast<std::uint32_t>(word.size())};
-        Ids found;
-        if (cache.append_ids(word, found)) {
-            check(found == expected, "the ids of this very word");
-        } else {
-            cache.insert(word, expected);
-        }
+  WordCache cache;
+  constexpr std::string_view alphabet[] = {"a", "b", "\xC3", std::string_view("\0", 1)};
+  std::mt19937 random(4);
+  for (int round = 0; round < 200000; ++round) {
+    const std::string word = random_text(random, alphabet, 15);
+    if (!WordCache::accepts(word)) continue;
+    const auto hash = static_cast<std::uint32_t>(std::hash<std::string>{}(word));
+    const Ids expected = {hash, static_cast<std::uint32_t>(word.size())};
+    Ids found;
+    if (cache.append_ids(word, found)) {
+      check(found == expected, "the ids of this very word");
+    } else {
+      cache.insert(word, expected);
     }
+  }
 }
 
 }  // namespace
 }  // namespace weldlm::test
 
 int main() {
-    weldlm::test::encodes_by_definition(weldlm::test::small_vocabulary());
-    weldlm::test::encodes_by_definition(weldlm::test::vocabulary_with_two_routes());
-    weldlm::test::queue_gives_the_smallest_first();
-    weldlm::test::cache_gives_what_was_put();
+  weldlm::test::encodes_by_definition(weldlm::test::small_vocabulary());
+  weldlm::test::encodes_by_definition(weldlm::test::vocabulary_with_two_routes());
+  weldlm::test::queue_gives_the_smallest_first();
+  weldlm::test::cache_gives_what_was_put();
 }

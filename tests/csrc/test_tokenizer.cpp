@@ -14,108 +14,108 @@ namespace weldlm::test {
 namespace {
 
 ByteLevelBpe small_tokenizer() {
-    const TrainedBpe trained = small_vocabulary();
-    return {trained.tokens, trained.merges, {{"<|endoftext|>", 0, true, false}}};
+  const TrainedBpe trained = small_vocabulary();
+  return {trained.tokens, trained.merges, {{"<|endoftext|>", 0, true, false}}};
 }
 
 std::vector<std::int64_t> wide(const std::vector<std::uint32_t>& ids) {
-    return {ids.begin(), ids.end()};
+  return {ids.begin(), ids.end()};
 }
 
 void decodes_what_it_encoded() {
-    const ByteLevelBpe tokenizer = small_tokenizer();
-    std::mt19937 random(6);
-    for (int round = 0; round < 3000; ++round) {
-        const std::string text = random_text(random, any_bytes, 60) + "<|endoftext|>";
-        const auto ids = tokenizer.encode(text, {{0}, {}});
-        check(ids.back() == 0, "the special token is one id");
-        check(tokenizer.vocabulary().decode(wide(ids)) == text, text);
-        check(tokenizer.vocabulary().decode(wide(tokenizer.encode(text, {}))) == text, text);
-    }
+  const ByteLevelBpe tokenizer = small_tokenizer();
+  std::mt19937 random(6);
+  for (int round = 0; round < 3000; ++round) {
+    const std::string text = random_text(random, any_bytes, 60) + "<|endoftext|>";
+    const auto ids = tokenizer.encode(text, {{0}, {}});
+    check(ids.back() == 0, "the special token is one id");
+    check(tokenizer.vocabulary().decode(wide(ids)) == text, text);
+    check(tokenizer.vocabulary().decode(wide(tokenizer.encode(text, {}))) == text, text);
+  }
 }
 
 void long_pieces_take_no_quadratic_time() {
-    const ByteLevelBpe tokenizer = small_tokenizer();
-    const std::string text(300000, 'a');
-    check(tokenizer.encode(text, {}).size() < text.size() / 4, "runs merge");
+  const ByteLevelBpe tokenizer = small_tokenizer();
+  const std::string text(300000, 'a');
+  check(tokenizer.encode(text, {}).size() < text.size() / 4, "runs merge");
 }
 
 std::vector<std::string> many_texts() {
-    std::mt19937 random(7);
-    std::vector<std::string> texts;
-    for (int i = 0; i < 300; ++i) texts.push_back(random_text(random, any_bytes, 2000));
-    return texts;
+  std::mt19937 random(7);
+  std::vector<std::string> texts;
+  for (int i = 0; i < 300; ++i) texts.push_back(random_text(random, any_bytes, 2000));
+  return texts;
 }
 
 void batches_do_not_depend_on_threads() {
-    const ByteLevelBpe tokenizer = small_tokenizer();
-    const std::vector<std::string> texts = many_texts();
-    const std::vector<std::string_view> views(texts.begin(), texts.end());
-    const RaggedIds one = tokenizer.encode_batch(views, 1, {});
-    const RaggedIds four = tokenizer.encode_batch(views, 4, {});
-    check(one.ids == four.ids && one.offsets == four.offsets, "one thread or four");
-    check(tokenizer.encode_batch({}, 4, {}).offsets == std::vector<std::int64_t>{0}, "no texts");
-    for (std::size_t i = 0; i < texts.size(); ++i) {
-        const std::vector<std::uint32_t> ids(one.ids.begin() + one.offsets[i],
-                                             one.ids.begin() + one.offsets[i + 1]);
-        check(ids == tokenizer.encode(texts[i], {}), "a text of the batch as alone");
-    }
+  const ByteLevelBpe tokenizer = small_tokenizer();
+  const std::vector<std::string> texts = many_texts();
+  const std::vector<std::string_view> views(texts.begin(), texts.end());
+  const RaggedIds one = tokenizer.encode_batch(views, 1, {});
+  const RaggedIds four = tokenizer.encode_batch(views, 4, {});
+  check(one.ids == four.ids && one.offsets == four.offsets, "one thread or four");
+  check(tokenizer.encode_batch({}, 4, {}).offsets == std::vector<std::int64_t>{0}, "no texts");
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    const std::vector<std::uint32_t> ids(one.ids.begin() + one.offsets[i],
+                                         one.ids.begin() + one.offsets[i + 1]);
+    check(ids == tokenizer.encode(texts[i], {}), "a text of the batch as alone");
+  }
 }
 
 void threads_may_share_and_clear() {
-    const ByteLevelBpe tokenizer = small_tokenizer();
-    const auto expected = tokenizer.encode("abcabc the theme aaaaaaa", {});
-    parallel_for(400, 4, [&](std::size_t, std::size_t i) {
-        if (i % 7 == 0) tokenizer.clear_cache();
-        check(tokenizer.encode("abcabc the theme aaaaaaa", {}) == expected, "the same ids");
-    });
+  const ByteLevelBpe tokenizer = small_tokenizer();
+  const auto expected = tokenizer.encode("abcabc the theme aaaaaaa", {});
+  parallel_for(400, 4, [&](std::size_t, std::size_t i) {
+    if (i % 7 == 0) tokenizer.clear_cache();
+    check(tokenizer.encode("abcabc the theme aaaaaaa", {}) == expected, "the same ids");
+  });
 }
 
 void parallel_loop_visits_each_once_and_throws() {
-    std::vector<std::atomic<int>> visits(1000);
-    parallel_for(visits.size(), 4, [&](std::size_t, std::size_t i) { ++visits[i]; });
-    for (const auto& count : visits) check(count == 1, "each index once");
-    const auto fail = [] {
-        parallel_for(100, 4, [](std::size_t, std::size_t i) {
-            if (i == 50) throw std::invalid_argument("at 50");
-        });
-    };
-    check(refusal(fail) == "at 50", "the exception of a worker");
+  std::vector<std::atomic<int>> visits(1000);
+  parallel_for(visits.size(), 4, [&](std::size_t, std::size_t i) { ++visits[i]; });
+  for (const auto& count : visits) check(count == 1, "each index once");
+  const auto fail = [] {
+    parallel_for(100, 4, [](std::size_t, std::size_t i) {
+      if (i == 50) throw std::invalid_argument("at 50");
+    });
+  };
+  check(refusal(fail) == "at 50", "the exception of a worker");
 }
 
 void training_does_not_depend_on_threads() {
-    const std::vector<std::string> texts = many_texts();
-    const std::vector<std::string_view> views(texts.begin(), texts.end());
-    const TrainedBpe one = train(views, 400, 1);
-    const TrainedBpe four = train(views, 400, 4);
-    check(one.tokens == four.tokens, "tokens");
-    check(one.merges == four.merges, "merges");
+  const std::vector<std::string> texts = many_texts();
+  const std::vector<std::string_view> views(texts.begin(), texts.end());
+  const TrainedBpe one = train(views, 400, 1);
+  const TrainedBpe four = train(views, 400, 4);
+  check(one.tokens == four.tokens, "tokens");
+  check(one.merges == four.merges, "merges");
 }
 
 void refuses_what_is_no_vocabulary() {
-    const TrainedBpe trained = small_vocabulary();
-    const auto without_a_byte = [&] { ByteLevelBpe({"a", "b"}, {}, {}); };
-    check(holds(refusal(without_a_byte), "no token stands for the byte 0"), "a byte is missing");
-    const auto wrong_merge = [&] { ByteLevelBpe(trained.tokens, {{10, 11, 12}}, {}); };
-    check(holds(refusal(wrong_merge), "merge 0 joins ids 10 and 11"), "a merge is wrong");
-    const auto id_out_of_range = [&] { ByteLevelBpe(trained.tokens, {{10, 11, 999}}, {}); };
-    check(holds(refusal(id_out_of_range), "id 999 is not in the vocabulary"), "an id is wrong");
-    const auto negative = [&] { small_tokenizer().vocabulary().token(-1); };
-    check(holds(refusal(negative), "id -1 is not in the vocabulary"), "a negative id");
-    const std::vector<std::string_view> text = {"ab ab"};
-    const auto too_large = [&] { train(text, 1000); };
-    check(holds(refusal(too_large), "vocab_size=1000, but these texts support 259"), "too large");
+  const TrainedBpe trained = small_vocabulary();
+  const auto without_a_byte = [&] { ByteLevelBpe({"a", "b"}, {}, {}); };
+  check(holds(refusal(without_a_byte), "no token stands for the byte 0"), "a byte is missing");
+  const auto wrong_merge = [&] { ByteLevelBpe(trained.tokens, {{10, 11, 12}}, {}); };
+  check(holds(refusal(wrong_merge), "merge 0 joins ids 10 and 11"), "a merge is wrong");
+  const auto id_out_of_range = [&] { ByteLevelBpe(trained.tokens, {{10, 11, 999}}, {}); };
+  check(holds(refusal(id_out_of_range), "id 999 is not in the vocabulary"), "an id is wrong");
+  const auto negative = [&] { small_tokenizer().vocabulary().token(-1); };
+  check(holds(refusal(negative), "id -1 is not in the vocabulary"), "a negative id");
+  const std::vector<std::string_view> text = {"ab ab"};
+  const auto too_large = [&] { train(text, 1000); };
+  check(holds(refusal(too_large), "vocab_size=1000, but these texts support 259"), "too large");
 }
 
 }  // namespace
 }  // namespace weldlm::test
 
 int main() {
-    weldlm::test::decodes_what_it_encoded();
-    weldlm::test::long_pieces_take_no_quadratic_time();
-    weldlm::test::batches_do_not_depend_on_threads();
-    weldlm::test::threads_may_share_and_clear();
-    weldlm::test::parallel_loop_visits_each_once_and_throws();
-    weldlm::test::training_does_not_depend_on_threads();
-    weldlm::test::refuses_what_is_no_vocabulary();
+  weldlm::test::decodes_what_it_encoded();
+  weldlm::test::long_pieces_take_no_quadratic_time();
+  weldlm::test::batches_do_not_depend_on_threads();
+  weldlm::test::threads_may_share_and_clear();
+  weldlm::test::parallel_loop_visits_each_once_and_throws();
+  weldlm::test::training_does_not_depend_on_threads();
+  weldlm::test::refuses_what_is_no_vocabulary();
 }

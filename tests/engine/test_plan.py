@@ -118,7 +118,22 @@ def test_without_a_seed_documents_keep_their_order(shards: TokenShards) -> None:
 def test_tokens_may_end_inside_a_row(shards: TokenShards) -> None:
     plan = PackingPlan(shards, row_length=7, seed=3)
 
-    assert torch.equal(plan.tokens(4, 18).ids, plan.rows(0, 3).ids[4:18])
+    assert torch.equal(plan.tokens(4, 18).ids, plan.tokens(0, 21).ids[4:18])
+
+
+def test_rows_of_a_long_document_are_apart(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "shards", [np.arange(400)], vocab_size=400)
+
+    firsts = PackingPlan(shards, row_length=4, seed=3).rows(0, 100).ids[::4]
+
+    assert sorted(firsts.tolist()) == list(range(0, 400, 4))
+    assert (firsts.diff() == 4).sum() < 10
+
+
+def test_without_a_seed_rows_keep_their_order(shards: TokenShards) -> None:
+    plan = PackingPlan(shards, row_length=7, seed=None)
+
+    assert torch.equal(plan.rows(2, 9).ids, plan.tokens(14, 77).ids)
 
 
 @pytest.mark.parametrize(

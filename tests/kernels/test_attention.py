@@ -111,22 +111,21 @@ def call(case: Case) -> Callable[..., tuple[Tensor, Tensor]]:
     return attend
 
 
+def torch_attention(inputs: dict[str, Tensor], start: int, end: int, is_causal: bool) -> Tensor:
+    q, k, v = (x[start:end].transpose(0, 1) for x in inputs.values())
+    attend = torch.nn.functional.scaled_dot_product_attention
+    return attend(q, k, v, is_causal=is_causal, scale=0.3, enable_gqa=True).transpose(0, 1)
+
+
 @pytest.mark.parametrize("is_causal", [True, False], ids=["causal", "full"])
 def test_reference_is_torch_attention(is_causal: bool) -> None:
     case = Case((5, 9), is_causal=is_causal, num_heads=4, num_kv_heads=2, scale=0.3)
     inputs = make_inputs(case, torch.float64)
 
-    out, _ = attention(**inputs, **packed(case))
+    out, _ = call(case)(**inputs)
 
-    expected = [
-        torch.nn.functional.scaled_dot_product_attention(
-            *(x[start:end].transpose(0, 1) for x in inputs.values()),
-            is_causal=is_causal,
-            scale=0.3,
-            enable_gqa=True,
-        ).transpose(0, 1)
-        for start, end in pairwise(packed(case)["q_offsets"].tolist())
-    ]
+    bounds = pairwise(packed(case)["q_offsets"].tolist())
+    expected = [torch_attention(inputs, start, end, is_causal) for start, end in bounds]
     torch.testing.assert_close(out, torch.cat(expected))
 
 
@@ -134,7 +133,7 @@ def test_reference_aligns_the_last_query_with_the_last_key() -> None:
     case = Case((2,), (4,), num_heads=1)
     inputs = make_inputs(case, torch.float64)
 
-    out, lse = attention(**inputs, **packed(case))
+    out, lse = call(case)(**inputs)
 
     scores = inputs["q"][:, 0] @ inputs["k"][:, 0].T / 4
     scores[0, 3] = -torch.inf
@@ -302,7 +301,7 @@ def test_inference_equals_training(backend: Backend, dtype: torch.dtype) -> None
     trained = outputs_and_gradients(call(case), inputs, backend=backend)
 
     with torch.inference_mode(), interpret(), use_backend(backend):
-        out, lse = attention(**inputs, **packed(case))
+        out, lse = call(case)(**inputs)
 
     torch.testing.assert_close((out, lse), (trained["output 0"], trained["output 1"]))
 
@@ -372,4 +371,4 @@ def test_gpu_names_what_it_does_not_do(case: Case, message: str) -> None:
     inputs = make_inputs(case, torch.float32)
 
     with interpret(), use_backend("gpu"), pytest.raises(ValueError, match=message):
-        attention(**inputs, **packed(case))
+        call(case)(**inputs)

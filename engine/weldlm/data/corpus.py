@@ -13,7 +13,10 @@ from pathlib import Path
 __all__ = ["Document", "is_held_out", "read_documents", "standard_library"]
 
 _TEXT_SUFFIXES = (".txt", ".md", ".rst", ".py", ".jsonl")
-_TEST_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages"})
+# tests, other packages, and the interpreter's help texts, which are prose
+_LEFT_OUT = frozenset(
+    {"test", "tests", "idle_test", "site-packages", "dist-packages", "pydoc_data"}
+)
 _FEWEST_FILES = 100  # a standard library with fewer sources has been stripped
 
 
@@ -73,7 +76,7 @@ def is_held_out(name: str, fraction: float) -> bool:
 
 
 def _is_source(relative: Path) -> bool:
-    return _TEST_FOLDERS.isdisjoint(relative.parts[:-1])
+    return _LEFT_OUT.isdisjoint(relative.parts[:-1])
 
 
 def _read_sources(root: Path, files: Iterable[Path]) -> Iterator[Document]:

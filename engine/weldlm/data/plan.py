@@ -1,10 +1,11 @@
 """The packing plan: which tokens stand in which row, for the whole of a run.
 
 Every epoch lays all documents end to end in an order drawn from (seed, epoch); the epochs follow
-one another in one endless stream, and row r is the stream's tokens [r * row_length,
-(r + 1) * row_length). Nothing is padded and nothing dropped: what is left of an epoch opens the
-next row. A token's epoch is its place divided by the tokens of an epoch, so any row is found
-without reading those before it.
+one another in one endless stream, which is cut into rows of row_length tokens. Nothing is padded
+and nothing dropped: what is left of an epoch opens the next row. The rows of an epoch are drawn in
+an order of their own, so that a batch does not hold neighboring pieces of one long document; a
+row that lies in two epochs keeps its place. A token's epoch is its place divided by the tokens of
+an epoch, so any row is found without reading those before it.
 """
 
 from collections import OrderedDict
@@ -41,18 +42,23 @@ class PackingPlan:
         self.shards = shards
         self.row_length = row_length
         self.seed = seed
-        self._epochs: OrderedDict[int, tuple[Ints, Ints]] = OrderedDict()
+        self._epochs: OrderedDict[int, tuple[Ints, Ints, Ints]] = OrderedDict()
 
     def rows(self, first: int, count: int) -> PackedBatch:
-        """Returns rows `first` to `first + count` of the endless stream.
+        """Returns the plan's rows `first` to `first + count`, end to end.
 
         Each piece of a document inside a row is a sequence of its own.
         """
-        return self.tokens(first * self.row_length, (first + count) * self.row_length)
+        places = [self._place(row) * self.row_length for row in range(first, first + count)]
+        parts = [self.pieces(place, place + self.row_length) for place in places]
+        starts, lengths = zip(*parts, strict=True)
+        return self._batch(np.concatenate(starts), np.concatenate(lengths))
 
     def tokens(self, begin: int, end: int) -> PackedBatch:
         """Returns the stream's tokens [begin, end), cut where rows and documents end."""
-        starts, lengths = self.pieces(begin, end)
+        return self._batch(*self.pieces(begin, end))
+
+    def _batch(self, starts: Ints, lengths: Ints) -> PackedBatch:
         ids = torch.from_numpy(self.shards.gather(starts, lengths))
         return PackedBatch.from_lengths(ids, lengths.tolist())
 
@@ -67,9 +73,21 @@ class PackingPlan:
         starts, lengths = zip((none, none), *parts, strict=True)
         return np.concatenate(starts), np.concatenate(lengths)
 
+    def _place(self, row: int) -> int:
+        """The row's place in the stream."""
+        size = self.shards.num_tokens
+        epoch = row * self.row_length // size
+        index = row - self._first_row(epoch)
+        row_order = self._epoch(epoch)[2]
+        return row - index + int(row_order[index]) if 0 <= index < len(row_order) else row
+
+    def _first_row(self, epoch: int) -> int:
+        """The first row that lies wholly in the epoch."""
+        return -(-epoch * self.shards.num_tokens // self.row_length)
+
     def _pieces_of_epoch(self, epoch: int, begin: int, end: int) -> tuple[Ints, Ints]:
         """`pieces` for a range [begin, end) inside one epoch."""
-        order, edges = self._epoch(epoch)
+        order, edges, _ = self._epoch(epoch)
         origin = epoch * self.shards.num_tokens
         first_row_edge = -(-begin // self.row_length) * self.row_length
         row_edges = np.arange(first_row_edge, end, self.row_length) - origin
@@ -81,26 +99,32 @@ class PackingPlan:
         starts = self.shards.offsets[order[places]] + (cuts[:-1] - edges[places])
         return starts, np.diff(cuts)
 
-    def _epoch(self, epoch: int) -> tuple[Ints, Ints]:
-        """The documents in the order of the epoch, and where each begins in it, with the end."""
+    def _epoch(self, epoch: int) -> tuple[Ints, Ints, Ints]:
+        """The documents in the order of the epoch, where each begins in it, with the end, and the
+        order of the rows that lie wholly in it.
+        """
         if epoch not in self._epochs:
             lengths = self.shards.lengths
-            order = _draw_order(len(lengths), self.seed, epoch)
+            order = _draw_order(len(lengths), self.seed, epoch, stream=0)
+            end_row = (epoch + 1) * self.shards.num_tokens // self.row_length
+            num_rows = max(end_row - self._first_row(epoch), 0)
+            row_order = _draw_order(num_rows, self.seed, epoch, stream=1)
             edges = np.zeros(len(lengths) + 1, dtype=np.int64)
             np.cumsum(lengths[order], out=edges[1:])
-            self._epochs[epoch] = order, edges
+            self._epochs[epoch] = order, edges, row_order
             if len(self._epochs) > _EPOCHS_KEPT:
                 self._epochs.popitem(last=False)
         return self._epochs[epoch]
 
 
-def _draw_order(count: int, seed: int | None, epoch: int) -> Ints:
-    """A permutation that depends on the seed and epoch alone.
+def _draw_order(count: int, seed: int | None, epoch: int, *, stream: int) -> Ints:
+    """A permutation that depends on the seed, epoch and stream alone.
 
     It sorts the raw output of a counter-based generator: numpy promises that this output never
     changes, which it does not for `Generator.permutation`.
     """
     if seed is None:
         return np.arange(count)
-    keys = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64)).random_raw(count)
+    key, counter = np.array([seed, epoch], np.uint64), np.array([0, 0, 0, stream], np.uint64)
+    keys = np.random.Philox(key=key, counter=counter).random_raw(count)
     return np.argsort(keys, kind="stable")

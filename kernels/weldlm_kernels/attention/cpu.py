@@ -40,7 +40,8 @@ class _Run:
 
     def _batch(self, x: Tensor, start: int, length: int) -> Tensor:
         tokens = x.narrow(0, start, self.num_sequences * length)
-        return tokens.unflatten(0, (self.num_sequences, length)).transpose(1, 2)
+        batch: Tensor = tokens.unflatten(0, (self.num_sequences, length))
+        return batch.transpose(1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class _Part:
 
 
 _ALL = slice(None)
+_CHUNK = 128
 
 
 def attention(
@@ -180,17 +182,17 @@ def _parts(q_length: int, k_length: int, is_causal: bool) -> list[_Part]:
         return []
     if not is_causal or q_length == 1:
         return [_Part(_ALL, _ALL, is_causal=False)]
-    if q_length == k_length:
+    if q_length == k_length <= _CHUNK:
         return [_Part(_ALL, _ALL, is_causal=True)]
-    if q_length > k_length:
-        # the first rows see nothing
-        return [_Part(slice(q_length - k_length, None), _ALL, is_causal=True)]
-    # the first keys are seen by every row
-    history = k_length - q_length
-    return [
-        _Part(_ALL, slice(history), is_causal=False),
-        _Part(_ALL, slice(history, None), is_causal=True),
-    ]
+    parts = []
+    # where there are fewer keys than rows, the first rows see none
+    for start in range(max(q_length - k_length, 0), q_length, _CHUNK):
+        stop = min(start + _CHUNK, q_length)
+        seen, last = start + k_length - q_length, stop + k_length - q_length
+        if seen > 0:
+            parts.append(_Part(slice(start, stop), slice(seen), is_causal=False))
+        parts.append(_Part(slice(start, stop), slice(seen, last), is_causal=True))
+    return parts
 
 
 def _runs(q_offsets: Tensor, k_offsets: Tensor) -> list[_Run]:

@@ -40,16 +40,16 @@ _Architecture = Literal["sm_80", "sm_90"]
 _SIZES: dict[tuple[_Architecture, int, int], Sizes] = {
     ("sm_80", 2, 64): Sizes(Blocks(128, 64, 4, 3), Blocks(64, 128, 8, 2), Blocks(128, 64, 8, 2)),
     ("sm_80", 2, 128): Sizes(Blocks(128, 64, 8, 3), Blocks(64, 64, 8, 2), Blocks(128, 32, 8, 2)),
-    ("sm_80", 2, 256): Sizes(Blocks(64, 64, 8, 2), Blocks(32, 32, 8, 2), Blocks(64, 32, 8, 2)),
+    ("sm_80", 2, 256): Sizes(Blocks(64, 32, 8, 2), Blocks(32, 32, 8, 2), Blocks(64, 32, 8, 1)),
     ("sm_80", 4, 64): Sizes(Blocks(64, 32, 8, 2), Blocks(32, 32, 8, 2), Blocks(64, 32, 8, 2)),
-    ("sm_80", 4, 128): Sizes(Blocks(32, 16, 4, 2), Blocks(16, 32, 8, 2), Blocks(32, 32, 8, 2)),
-    ("sm_80", 4, 256): Sizes(Blocks(32, 16, 8, 2), Blocks(16, 16, 8, 2), Blocks(16, 16, 8, 2)),
-    ("sm_90", 2, 64): Sizes(Blocks(128, 128, 8, 2), Blocks(64, 128, 8, 2), Blocks(128, 64, 8, 2)),
+    ("sm_80", 4, 128): Sizes(Blocks(32, 32, 8, 1), Blocks(32, 32, 8, 2), Blocks(32, 32, 8, 2)),
+    ("sm_80", 4, 256): Sizes(Blocks(32, 16, 8, 1), Blocks(16, 16, 8, 2), Blocks(32, 16, 8, 2)),
+    ("sm_90", 2, 64): Sizes(Blocks(128, 128, 8, 2), Blocks(64, 128, 8, 2), Blocks(128, 128, 8, 2)),
     ("sm_90", 2, 128): Sizes(Blocks(128, 64, 8, 3), Blocks(32, 128, 8, 2), Blocks(128, 64, 8, 2)),
-    ("sm_90", 2, 256): Sizes(Blocks(64, 64, 8, 2), Blocks(32, 32, 8, 2), Blocks(64, 32, 8, 2)),
+    ("sm_90", 2, 256): Sizes(Blocks(128, 32, 8, 2), Blocks(32, 32, 8, 2), Blocks(64, 32, 8, 2)),
     ("sm_90", 4, 64): Sizes(Blocks(64, 32, 8, 2), Blocks(32, 32, 8, 2), Blocks(64, 32, 8, 2)),
-    ("sm_90", 4, 128): Sizes(Blocks(32, 16, 4, 2), Blocks(16, 32, 8, 2), Blocks(32, 32, 8, 2)),
-    ("sm_90", 4, 256): Sizes(Blocks(32, 16, 8, 2), Blocks(16, 16, 8, 2), Blocks(16, 16, 8, 2)),
+    ("sm_90", 4, 128): Sizes(Blocks(32, 32, 8, 1), Blocks(16, 32, 8, 2), Blocks(32, 16, 8, 2)),
+    ("sm_90", 4, 256): Sizes(Blocks(32, 16, 8, 1), Blocks(16, 16, 8, 2), Blocks(32, 16, 8, 2)),
 }
 MAX_HEAD_DIM = 256
 # rows of a program of the kernel that only streams

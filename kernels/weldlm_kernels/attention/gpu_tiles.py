@@ -63,7 +63,7 @@ def key_range(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    """The keys a block of rows sees: in tiles without a mask, and the rest (at the edge) with one."""
+    """The keys a block of rows sees: in tiles that need no mask or, at the edge, in the others."""
     whole, end = k_length // BLOCK_N * BLOCK_N, k_length
     if IS_CAUSAL:
         whole = tl.maximum(first_row + shift + 1, 0) // BLOCK_N * BLOCK_N
@@ -86,7 +86,7 @@ def row_range(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    """The rows that see a block of keys: in tiles without a mask, and on the diagonal with one."""
+    """The rows that see a block of keys: in tiles without a mask or, at the edge, in the others."""
     begin, end = 0, q_length
     if IS_CAUSAL:
         whole = tl.cdiv(tl.maximum(first_key + BLOCK_N - 1 - shift, 0), BLOCK_M) * BLOCK_M
@@ -112,12 +112,12 @@ def load_rows(
     """ROWS rows from `first` on, padded to a tile with zeros; at an edge also from `length` on."""
     rows, columns = tl.arange(0, ROWS), tl.arange(0, padded(SIZE))
     pointers = base_ptr + tl.cast(first, tl.int64) * stride
-    # in 32 bits, because registers are scarce: the launch sees to it that the stride is small enough
+    # in 32 bits, because registers are scarce; the launch sees to it that the stride is small
     pointers += rows[:, None] * stride + columns[None, :]
     if IS_EDGE:
         is_inside = (rows < length - first)[:, None] & (columns < SIZE)[None, :]
         tile = tl.load(pointers, mask=is_inside, other=0.0)
-    elif SIZE < padded(SIZE):
+    elif padded(SIZE) > SIZE:
         tile = tl.load(pointers, mask=(columns < SIZE)[None, :], other=0.0)
     else:
         tile = tl.load(pointers)
@@ -125,9 +125,7 @@ def load_rows(
 
 
 @triton.jit
-def store_rows(
-    base_ptr, tile, first, length, stride, ROWS: tl.constexpr, SIZE: tl.constexpr
-):
+def store_rows(base_ptr, tile, first, length, stride, ROWS: tl.constexpr, SIZE: tl.constexpr):
     """Stores the part of a tile that lies below `length` and within SIZE columns."""
     rows, columns = tl.arange(0, ROWS), tl.arange(0, padded(SIZE))
     pointers = base_ptr + tl.cast(first, tl.int64) * stride
@@ -137,9 +135,7 @@ def store_rows(
 
 
 @triton.jit
-def clear_rows(
-    base_ptr, first, step, length, stride, ROWS: tl.constexpr, SIZE: tl.constexpr
-):
+def clear_rows(base_ptr, first, step, length, stride, ROWS: tl.constexpr, SIZE: tl.constexpr):
     """Stores zeros in the tiles of rows at first, first + step, ... below length."""
     zeros = tl.zeros([ROWS, padded(SIZE)], base_ptr.dtype.element_ty)
     for start in range(first, length, step):

@@ -21,7 +21,9 @@ namespace {
 // Rows of random logits in a buffer without a byte to spare.
 struct Rows {
   Rows(std::int64_t rows, std::int64_t vocab, std::int64_t stride, float scale)
-      : num_rows(rows), vocab_size(vocab), row_stride(stride),
+      : num_rows(rows),
+        vocab_size(vocab),
+        row_stride(stride),
         size(static_cast<std::size_t>((rows - 1) * stride + vocab)),
         logits(std::make_unique<float[]>(size)) {
     std::mt19937 random(static_cast<unsigned>(vocab));
