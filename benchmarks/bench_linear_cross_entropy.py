@@ -3,16 +3,20 @@
 python -m pytest benchmarks/bench_linear_cross_entropy.py --benchmark-enable
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
+from benchmarks.compare import Comparison
 from weldlm_kernels import linear_cross_entropy, use_backend
 from weldlm_kernels.linear_cross_entropy import reference
+
+__all__ = ["comparisons"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,19 @@ def inputs(size: Size) -> tuple[Tensor, Tensor, Tensor]:
     targets = torch.randint(0, size.vocab_size, (size.num_rows,))
     targets[torch.rand(size.num_rows) >= size.labelled] = -100
     return hidden, weight.requires_grad_(), targets
+
+
+def comparisons() -> Iterator[Comparison]:
+    for name, size in SIZES.items():
+        arguments = inputs(size)
+        torch.testing.assert_close(fused(*arguments), plain(*arguments), rtol=1e-5, atol=1e-5)
+        rows = f"{size.num_rows} x {size.vocab_size} x {size.hidden_size}"
+        yield Comparison(
+            f"linear_cross_entropy forward and backward, {name} ({rows})",
+            "F.cross_entropy(h @ W.T)",
+            partial(fused, *arguments),
+            partial(plain, *arguments),
+        )
 
 
 @pytest.mark.parametrize("step", [fused, plain])

@@ -3,7 +3,8 @@
 python -m pytest benchmarks/bench_norms.py --benchmark-enable --benchmark-columns=min,median
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.compare import Comparison
 from weldlm_kernels import layer_norm, rms_norm
+
+__all__ = ["comparisons"]
 
 SHAPES = [(1, 768), (64, 768), (2048, 768), (512, 4096)]  # rows, hidden_size
 EPS = 1e-5
@@ -53,6 +57,19 @@ def run_backward(norm: Norm, inputs: list[Tensor], grad: Tensor) -> None:
     for tensor in inputs:
         tensor.grad = None
     torch.autograd.backward(norm(*inputs), [grad, grad])
+
+
+def comparisons() -> Iterator[Comparison]:
+    for op, sides in PAIRS.items():
+        for shape in SHAPES:
+            inputs, grad = make_inputs(shape), torch.randn(shape)
+            torch.testing.assert_close(sides["weldlm"](*inputs), sides["torch"](*inputs))
+            yield Comparison(
+                f"{op} + residual {shape}, forward and backward",
+                "torch",
+                partial(run_backward, sides["weldlm"], inputs, grad),
+                partial(run_backward, sides["torch"], inputs, grad),
+            )
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -7,12 +7,15 @@ once for the check.
 """
 
 import json
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import tokenizers
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from benchmarks.compare import Comparison
 from tests.engine.tokenizer_oracles import (
     bpe_of_tokenizers,
     gpt2,
@@ -22,6 +25,8 @@ from tests.engine.tokenizer_oracles import (
     standard_library_texts,
 )
 from weldlm.tokenizer import Tokenizer
+
+__all__ = ["comparisons"]
 
 Encode = Callable[[str], list[int]]
 
@@ -128,6 +133,35 @@ def train_tokenizers() -> list[list[int]]:
     model = json.loads(tokenizer.to_str())["model"]
     ids = model["vocab"]
     return [[ids[left], ids[right], ids[left + right]] for left, right in model["merges"]]
+
+
+def comparisons() -> Iterator[Comparison]:
+    """Those that need no file: the vocabulary is learned here."""
+    megabytes = sum(len(text.encode()) for text in TEXTS) / 1e6
+    assert train_weldlm() == train_tokenizers()
+    yield Comparison(
+        f"BPE training, vocabulary 4,096, {megabytes:.1f} MB of Python source",
+        "tokenizers BpeTrainer",
+        train_weldlm,
+        train_tokenizers,
+    )
+    ours, theirs = learned_by_both()
+    batch = ours.encode_batch(TEXTS, disallowed_special=())
+    assert [ids.tolist() for ids in batch] == [e.ids for e in theirs.encode_batch_fast(TEXTS)]
+    yield Comparison(
+        f"encode a batch of {len(TEXTS)} files, {NUM_THREADS} threads, warm",
+        "tokenizers encode_batch_fast",
+        partial(ours.encode_batch, TEXTS, num_threads=NUM_THREADS, disallowed_special=()),
+        partial(theirs.encode_batch_fast, TEXTS),
+    )
+
+
+def learned_by_both() -> tuple[Tokenizer, tokenizers.Tokenizer]:
+    """Our tokenizer, and the peer that reads its file."""
+    ours = Tokenizer.train(TEXTS, 4096)
+    with tempfile.TemporaryDirectory() as folder:
+        ours.save(f"{folder}/tokenizer.json")
+        return ours, tokenizers.Tokenizer.from_file(f"{folder}/tokenizer.json")
 
 
 @pytest.mark.parametrize("train", [train_weldlm, train_tokenizers])
