@@ -49,11 +49,17 @@ for command in (demo, tokenizer, train, generate, backends):
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs the command line and exits: 0 done, 1 engine failure, 2 usage, 130 interrupted."""
+    """Runs the command line and exits.
+
+    0 done, 1 engine failure, 2 usage, 3 done but rows failed, 130 or 143 interrupted.
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     shows_traceback = "--traceback" in arguments
     try:
         code = weldlm.main(arguments, prog_name="weldlm", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(EXIT_USAGE)
     except click.UsageError as error:
         _fail(_usage_message(error), EXIT_USAGE)
     except (click.Abort, KeyboardInterrupt):

@@ -37,18 +37,26 @@ def demo(minutes: float, out: Path, device: str | None) -> int:
     """
     from weldlm.data.corpus import standard_library
     from weldlm.data.prepare import hold_out, prepare_corpus
-    from weldlm.demo import HELD_OUT
+    from weldlm.demo import HELD_OUT, VOCAB_SIZE
 
     if not 0 < minutes < float("inf"):
         raise ValueError(f"--minutes is {minutes}; expected a number above 0")
     device = default_device(device)
     documents = standard_library()
-    corpus = prepare_corpus(lambda: documents, out, held_out=HELD_OUT, tokenizer=_learn_tokenizer)
+    corpus = prepare_corpus(
+        documents,
+        out,
+        held_out=HELD_OUT,
+        tokenizer=_learn_tokenizer,
+        vocabulary=f"of size {VOCAB_SIZE}",
+    )
     _describe(documents, corpus)
     model, result = _train(corpus, out, device, minutes)
     if result.is_interrupted:
         click.echo(f"interrupted at step {result.step}; the same command goes on from there")
         return result.exit_code
+    if result.loss is None:
+        click.echo(f"the run in {out} was complete before; another --out starts a new one")
     _, held_out = hold_out(documents, HELD_OUT)
     _judge(model, corpus.tokenizer, held_out)
     _complete(model, corpus.tokenizer)
@@ -104,9 +112,10 @@ def _judge(model: "CausalLM", tokenizer: "Tokenizer", held_out: list["Document"]
 
     texts = [document.text for document in held_out]
     raw = [text.encode() for text in texts]
+    click.echo("\nreading the held-out files ...", err=True)
     ours = bits_per_byte(model, frame_documents(texts, tokenizer), sum(map(len, raw)))
     xz = compress(raw)
-    click.echo(f"\nheld-out files, bits per byte: this model {ours:.3f}")
+    click.echo(f"all held-out files, bits per byte: this model {ours:.3f}")
     click.echo(f"  xz, each file alone {xz.each_alone:.3f}; all in one {xz.all_in_one:.3f}")
 
 
@@ -127,6 +136,7 @@ def _compare(model: "CausalLM", corpus: "Corpus") -> None:
     from weldlm.data import PackingPlan
     from weldlm.demo import compare_backends
 
+    click.echo("\ntiming our kernels and the reference ...", err=True)
     plan = PackingPlan(corpus.train, row_length=model.config.context_length, seed=0)
     times = compare_backends(model, plan, rows=8)
     ours, reference = times["ours"], times["reference"]

@@ -49,6 +49,8 @@ def generate(
     Examples:
       weldlm generate --model run/model --prompt "def main("
       weldlm generate --model run/model -i prompts.txt -o completions.jsonl
+
+    Exit code 3: the file is done, but some of its rows are error rows.
     """
     import torch
 
@@ -84,8 +86,9 @@ def generate(
 def _stream(model: Any, tokenizer: Any, prompt: str, settings: "SamplingSettings") -> int:
     from weldlm.generate import stream
 
+    pieces = stream(model, tokenizer, prompt, settings)  # checks the prompt
     click.echo(prompt, nl=False)
-    for piece in stream(model, tokenizer, prompt, settings):
+    for piece in pieces:
         click.echo(piece, nl=False)
     click.echo()
     return 0

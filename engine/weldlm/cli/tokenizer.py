@@ -15,16 +15,26 @@ def tokenizer() -> None:
 @tokenizer.command(short_help="Learn a vocabulary from text.")
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--vocab-size", default=8_192, show_default=True, help="Number of token ids, bytes included."
+    "--vocab-size",
+    default=8_192,
+    show_default=True,
+    type=click.IntRange(1, 1 << 31),
+    help="Number of token ids, bytes included.",
 )
 @click.option(
     "--out",
     default=Path("tokenizer.json"),
     show_default=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, dir_okay=False),
     help="File to write; the `tokenizers` library reads it.",
 )
-@click.option("--min-frequency", default=2, show_default=True, help="Rarest pair to merge.")
+@click.option(
+    "--min-frequency",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1, 1 << 31),
+    help="Rarest pair to merge.",
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Default: all cores.")
 def train(
     inputs: tuple[Path, ...],
@@ -43,7 +53,7 @@ def train(
     from weldlm.tokenizer import Tokenizer
 
     if not out.parent.is_dir():
-        raise FileNotFoundError(f"the folder {out.parent} does not exist; make it or change --out")
+        raise FileNotFoundError(f"{out.parent} is not a folder; make it or change --out")
     texts = (document.text for path in inputs for document in read_documents(path))
     with StepBar("learning merges") as bar:
         learned = Tokenizer.train(

@@ -39,7 +39,11 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     help="tokenizer.json to use. Default: one is learned from the data.",
 )
 @click.option(
-    "--vocab-size", default=8_192, show_default=True, help="Of the tokenizer that is learned."
+    "--vocab-size",
+    default=8_192,
+    show_default=True,
+    type=click.IntRange(1, 1 << 31),
+    help="Of the tokenizer that is learned.",
 )
 @click.option(
     "--context-length", type=int, help="Most tokens in a sequence; default: the preset's."
@@ -83,12 +87,18 @@ def train(
         raise ValueError(f"{out} is not empty; pass --resume to go on, or another --out")
     device = default_device(device)
     config = preset(model, **given({"context_length": context_length}))
+    if settings.row_length is not None and settings.row_length > config.context_length:
+        raise ValueError(
+            f"--row-length is {settings.row_length}; expected at most the context length "
+            f"{config.context_length}; raise --context-length"
+        )
     learn = partial(_learn_tokenizer, vocab_size=vocab_size)
     corpus = prepare_corpus(
-        standard_library if str(data) == "stdlib" else lambda: list(read_documents(data)),
+        standard_library() if str(data) == "stdlib" else list(read_documents(data)),
         out,
         held_out=held_out,
         tokenizer=learn if tokenizer_path is None else Tokenizer.from_file(tokenizer_path),
+        vocabulary=f"of size {vocab_size}" if tokenizer_path is None else str(tokenizer_path),
     )
     return _fit(config, corpus, settings, out, device, resume)
 

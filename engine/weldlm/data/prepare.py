@@ -1,5 +1,8 @@
 """From texts to what a run trains on: a tokenizer, training shards and held-out shards."""
 
+import hashlib
+import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -29,41 +32,68 @@ class Corpus:
 
 
 def prepare_corpus(
-    documents: Callable[[], Sequence[Document]],
+    documents: Sequence[Document],
     folder: str | Path,
     *,
     held_out: float,
     tokenizer: Tokenizer | Callable[[Iterable[str]], Tokenizer],
+    vocabulary: str,
 ) -> Corpus:
     """Writes tokenizer.json, data/valid and data/train below `folder`, or reads them if they exist.
 
     Args:
-        documents: reads the texts; not called where the shards exist.
+        documents: the texts.
         folder: of the run.
         held_out: share of the documents kept from training.
         tokenizer: one to use, or a function that learns one from the training texts.
+        vocabulary: names the tokenizer asked for, such as its file or size.
 
     Raises:
-        ValueError: there is no text.
+        ValueError: there is no text, or the folder was prepared from something else.
     """
     folder = Path(folder)
     path, train, valid = folder / "tokenizer.json", folder / "data/train", folder / "data/valid"
+    source = {
+        "documents": len(documents),
+        "sha256": _hash(documents),
+        "held_out": held_out,
+        "vocabulary": vocabulary,
+    }
+    source_path = folder / "data/source.json"
     if train.is_dir():  # written last
+        _check_source(source_path, source)
         held = TokenShards.open(valid) if valid.is_dir() else None
         return Corpus(Tokenizer.from_file(path), TokenShards.open(train), held)
-    kept, rest = hold_out(documents(), held_out)
+    kept, rest = hold_out(documents, held_out)
     if not any(document.text.strip() for document in kept):
         raise ValueError("the data holds no text; expected at least one document that is not empty")
     if not isinstance(tokenizer, Tokenizer):
         tokenizer = tokenizer(document.text for document in kept)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(path)
-    held = None
-    if valid.is_dir():
-        held = TokenShards.open(valid)
-    elif rest:
-        held = tokenize_documents(rest, tokenizer, valid)
+    if valid.is_dir():  # left by a preparation that was interrupted, maybe by another tokenizer's
+        shutil.rmtree(valid)
+    held = tokenize_documents(rest, tokenizer, valid) if rest else None
+    source_path.parent.mkdir(exist_ok=True)
+    source_path.write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
     return Corpus(tokenizer, tokenize_documents(kept, tokenizer, train), held)
+
+
+def _hash(documents: Sequence[Document]) -> str:
+    digest = hashlib.sha256()
+    for document in documents:
+        digest.update(f"{document.name}\0{document.text}\0".encode(errors="surrogatepass"))
+    return digest.hexdigest()
+
+
+def _check_source(path: Path, source: dict[str, object]) -> None:
+    prepared = json.loads(path.read_text(encoding="utf-8"))
+    for name, value in source.items():
+        if prepared.get(name) != value:
+            raise ValueError(
+                f"{path.parent.parent} was prepared with {name} {prepared.get(name)}, but {value} "
+                "is given; give the same again, or another folder"
+            )
 
 
 def hold_out(

@@ -101,6 +101,38 @@ def test_resuming_a_finished_run_changes_nothing(
     assert capsys.readouterr().out == first
 
 
+def test_resuming_with_another_vocabulary_is_refused(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("train", "--data", corpus, "--out", tmp_path / "run", "--steps", 1)
+    arguments += ("--rows-per-step", 2, "--context-length", 32)
+    run(*arguments, "--vocab-size", 300)
+
+    code = run(*arguments, "--vocab-size", 310, "--resume")
+
+    assert code == 2
+    assert "was prepared with vocabulary of size 300, but of size 310" in capsys.readouterr().err
+
+
+def test_resuming_with_other_data_is_refused(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("train", "--data", corpus, "--out", tmp_path / "run", "--steps", 1)
+    arguments += ("--rows-per-step", 2, "--context-length", 32, "--vocab-size", 300)
+    run(*arguments)
+    corpus.write_text(CORPUS + "more\n")
+
+    code = run(*arguments, "--resume")
+
+    assert code == 2
+    assert "was prepared with sha256" in capsys.readouterr().err
+
+
+def test_a_bare_command_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 2
+    assert "\nCommands:\n" in capsys.readouterr().err
+
+
 def test_a_file_of_prompts_becomes_a_file_of_completions(
     model_folder: Path, tmp_path: Path
 ) -> None:
@@ -160,6 +192,11 @@ BAD_CALLS = {
                  "config.json does not exist; expected a model folder"),
     "long prompt": (["generate", "--model", "{tmp}/model", "--prompt", "x y " * 200],
                     "expected fewer than the model's context_length 64"),
+    "long row": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run", "--steps", "1",
+                  "--vocab-size", "300", "--row-length", "9999"],
+                 "--row-length is 9999; expected at most the context length"),
+    "absurd vocabulary": (["tokenizer", "train", "{tmp}/corpus.txt", "--vocab-size", "9" * 20],
+                          "is not in the range"),
     "no prompt": (["generate", "--model", "{tmp}/model"], "give either --prompt or --input"),
     "bad temperature": (["generate", "--model", "{tmp}/model", "--prompt", "x",
                          "--temperature", "-1"], "temperature is -1.0; expected 0"),
