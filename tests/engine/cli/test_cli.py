@@ -202,7 +202,7 @@ BAD_CALLS = {
                          "--temperature", "-1"], "temperature is -1.0; expected 0"),
     "bad minutes": (["demo", "--minutes", "0"], "--minutes is 0.0; expected a number above 0"),
     "no folder": (["tokenizer", "train", "{tmp}/corpus.txt", "--out", "{tmp}/no/t.json"],
-                  "does not exist"),
+                  "is not a folder; make it"),
 }  # fmt: skip
 
 
