@@ -8,7 +8,6 @@ from tests.kernels.compiler import Case, compile_for, compile_launches
 from weldlm_kernels.attention import gpu
 from weldlm_kernels.attention.gpu_backward import attention_bwd_delta_kernel
 from weldlm_kernels.attention.gpu_sizes import DELTA_ROWS
-from weldlm_kernels.attention.gpu_tiles import Heads
 
 HEAD_DIMS = [16, 40, 64, 80, 96, 128, 192, 256]
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
@@ -40,9 +39,8 @@ def case(head_dim: int, dtype: torch.dtype, is_causal: bool) -> Case:
 
 def compile_delta(arch: int) -> list[Any]:
     x, delta = torch.zeros(64, 8, 128, dtype=torch.bfloat16), torch.zeros(8, 64)
-    sizes = {"num_tokens": 64, "num_heads": 8, "BLOCK_M": DELTA_ROWS}
-    sizes |= {"ALIGNMENT": 16, "VALUE_DIM": 128}
-    return [compile_for(arch, attention_bwd_delta_kernel, Heads(x, 1024, 128), x, delta, **sizes)]
+    sizes = {"num_tokens": 64, "num_heads": 8, "VALUE_DIM": 128, "BLOCK_M": DELTA_ROWS}
+    return [compile_for(arch, attention_bwd_delta_kernel, x, x, delta, 1024, 128, **sizes)]
 
 
 CASES = [Case("attention-delta", compile_delta, is_streaming=True)] + [

@@ -36,8 +36,6 @@ CASES = {
     "two-tiles-full": Case((129, 128), is_causal=False, num_heads=1),
     "one-long-many-short": Case((3, 1, 17, 200, 2, 1, 5)),
     "one-long-many-short-full": Case((3, 1, 17, 200, 2, 1, 5), is_causal=False),
-    "several-chunks": Case((450,), num_heads=1),
-    "several-chunks-and-more-keys": Case((250,), (300,), num_heads=1),
     "equal-lengths": Case((33, 33, 33), num_kv_heads=2),
     "empty-sequences": Case((0, 7, 0, 0, 20, 0), num_behind=3),
     "only-tokens-of-no-sequence": Case((0, 0), num_behind=300),

@@ -2,10 +2,9 @@
 
 The kernel takes dense [B, H, L, D] batches, so consecutive sequences of equal lengths go through it
 together, as views of the packed tensors. Its causal mask aligns the first query with the first key
-and ours the last with the last; the two agree where both lengths are equal. Other cases, and rows
-too long for the mask to save work, are cut into parts that need that mask or none: attention over
-two sets of keys is the mean of the attention over each, weighted by exp(lse), and the gradients of
-the parts, given the whole lse, add up.
+and ours the last with the last; the two agree where both lengths are equal. Every other case is cut
+into parts that need that mask or none: attention over two sets of keys is the mean of the attention
+over each, weighted by exp(lse), and the gradients of the parts, given the whole lse, add up.
 """
 
 from dataclasses import dataclass
@@ -55,10 +54,7 @@ class _Part:
 
 
 _ALL = slice(None)
-
-# Rows of a causal part. The kernel skips no keys within a tile of up to 256 rows and 512 keys: cut
-# into chunks, 512 rows take 0.75 of the time (fp32, AVX2, torch 2.13; 128 and 256 are slower).
-_CHUNK = 192
+_CHUNK = 128
 
 
 def attention(

@@ -4,7 +4,6 @@ Nothing here reads the offsets, so no launch waits for the GPU. Views are read w
 and v may be slices of one fused projection.
 """
 
-import math
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from weldlm_kernels.attention.gpu_backward import (
 )
 from weldlm_kernels.attention.gpu_forward import attention_fwd_kernel
 from weldlm_kernels.attention.gpu_sizes import DELTA_ROWS, MAX_HEAD_DIM, Blocks, choose_sizes
-from weldlm_kernels.attention.gpu_tiles import Heads
 
 __all__ = ["attention", "attention_backward"]
 
@@ -39,7 +37,6 @@ def attention(
 ) -> tuple[Tensor, Tensor]:
     """Launches the forward; returns out [T, H, Dv] and lse [H, T]."""
     _check(q, v, scale)
-    q, k, v = _readable(q), _readable(k), _readable(v)
     num_tokens, num_heads, head_dim = q.shape
     out = q.new_empty(num_tokens, num_heads, v.shape[2])
     lse = q.new_empty(num_heads, num_tokens, dtype=torch.float32)
@@ -48,7 +45,6 @@ def attention(
         num_blocks = _num_blocks(q_max_length, blocks.block_m)
         attention_fwd_kernel[_grid(num_blocks, num_heads, q_offsets)](
             **_inputs(q, k, v, q_offsets, k_offsets, is_causal, scale),
-            **_heads(q=q, k=k, v=v),
             **_options(blocks),
             out_ptr=out,
             lse_ptr=lse,
@@ -78,10 +74,10 @@ def attention_backward(
     num_keys, num_kv_heads, value_dim = v.shape
     grad_q, grad_k, grad_v = q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
     grad_out, delta = _readable(grad_out), torch.empty_like(lse)
-    q, k, v = _readable(q), _readable(k), _readable(v)
-    arguments = {
-        **_inputs(q, k, v, q_offsets, k_offsets, is_causal, scale),
-        **_heads(q=q, k=k, v=v, grad_out=grad_out),
+    arguments = _inputs(q, k, v, q_offsets, k_offsets, is_causal, scale) | {
+        "grad_out_ptr": grad_out,
+        "stride_gt": grad_out.stride(0),
+        "stride_gh": grad_out.stride(1),
         "lse_ptr": lse,
         "delta_ptr": delta,
         "num_tokens": num_tokens,
@@ -114,9 +110,11 @@ def _compute_delta(grad_out: Tensor, out: Tensor, delta: Tensor) -> None:
     """Writes rowsum(grad_out * out) into delta [H, T]."""
     num_heads, num_tokens = delta.shape
     attention_bwd_delta_kernel[(triton.cdiv(num_tokens, DELTA_ROWS) * num_heads,)](
+        grad_out_ptr=grad_out,
         out_ptr=out.contiguous(),
         delta_ptr=delta,
-        **_heads(grad_out=grad_out),
+        stride_gt=grad_out.stride(0),
+        stride_gh=grad_out.stride(1),
         num_tokens=num_tokens,
         num_heads=num_heads,
         VALUE_DIM=out.shape[2],
@@ -146,10 +144,20 @@ def _inputs(
     is_causal: bool,
     scale: float,
 ) -> dict[str, Any]:
-    """The arguments that the three looping kernels have in common, but for their tensors."""
+    """The arguments that the three looping kernels have in common."""
+    q, k, v = _readable(q), _readable(k), _readable(v)
     return {
+        "q_ptr": q,
+        "k_ptr": k,
+        "v_ptr": v,
         "q_offsets_ptr": q_offsets.contiguous(),
         "k_offsets_ptr": k_offsets.contiguous(),
+        "stride_qt": q.stride(0),
+        "stride_qh": q.stride(1),
+        "stride_kt": k.stride(0),
+        "stride_kh": k.stride(1),
+        "stride_vt": v.stride(0),
+        "stride_vh": v.stride(1),
         "num_sequences": q_offsets.shape[0] - 1,
         "group": q.shape[1] // k.shape[1],
         "scale": scale,
@@ -157,13 +165,6 @@ def _inputs(
         "HEAD_DIM": q.shape[2],
         "VALUE_DIM": v.shape[2],
     }
-
-
-def _heads(**tensors: Tensor) -> dict[str, Any]:
-    """The arguments for tensors [T, H, ...] that may be views, and what divides their strides."""
-    strides = [stride for x in tensors.values() for stride in x.stride()[:2]]
-    heads = {f"{name}_heads": Heads(x, *x.stride()[:2]) for name, x in tensors.items()}
-    return heads | {"ALIGNMENT": math.gcd(16, *strides)}
 
 
 def _readable(x: Tensor) -> Tensor:

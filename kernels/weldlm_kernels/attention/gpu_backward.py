@@ -15,7 +15,6 @@ from weldlm_kernels.attention.gpu_tiles import (
     key_range,
     load_rows,
     locate,
-    locate_rows,
     padded,
     row_range,
     span,
@@ -29,12 +28,13 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 
 @triton.jit(do_not_specialize=["num_tokens"])
 def attention_bwd_delta_kernel(
-    grad_out_heads,  # Heads [T, H, Dv]
+    grad_out_ptr,  # [T, H, Dv]
     out_ptr,  # [T, H, Dv], contiguous
     delta_ptr,  # [H, T], contiguous
+    stride_gt,
+    stride_gh,
     num_tokens,
     num_heads,
-    ALIGNMENT: tl.constexpr,
     VALUE_DIM: tl.constexpr,
     BLOCK_M: tl.constexpr,
 ):
@@ -42,7 +42,7 @@ def attention_bwd_delta_kernel(
 
     first = block * BLOCK_M
     tokens = first + tl.arange(0, BLOCK_M)
-    grad_out_ptr, stride_gt = locate_rows(grad_out_heads, 0, head, ALIGNMENT)
+    grad_out_ptr += head * stride_gh
     out_ptr += head * VALUE_DIM
     stride_ot = num_heads * VALUE_DIM
 
@@ -56,16 +56,24 @@ def attention_bwd_delta_kernel(
 
 @triton.jit(do_not_specialize=["num_blocks", "num_sequences", "num_tokens", "num_keys"])
 def attention_bwd_kv_kernel(
-    q_heads,  # Heads [T, H, D]
-    k_heads,  # Heads [S, Hkv, D]
-    v_heads,  # Heads [S, Hkv, Dv]
-    grad_out_heads,  # Heads [T, H, Dv]
+    q_ptr,  # [T, H, D]
+    k_ptr,  # [S, Hkv, D]
+    v_ptr,  # [S, Hkv, Dv]
+    grad_out_ptr,  # [T, H, Dv]
     lse_ptr,  # [H, T], contiguous
     delta_ptr,  # [H, T], contiguous
     grad_k_ptr,  # [S, Hkv, D], contiguous
     grad_v_ptr,  # [S, Hkv, Dv], contiguous
     q_offsets_ptr,  # [B + 1]
     k_offsets_ptr,  # [B + 1]
+    stride_qt,
+    stride_qh,
+    stride_kt,
+    stride_kh,
+    stride_vt,
+    stride_vh,
+    stride_gt,
+    stride_gh,
     num_blocks,
     num_sequences,
     num_tokens,
@@ -74,7 +82,6 @@ def attention_bwd_kv_kernel(
     group,  # query heads that share a key/value head
     scale,
     IS_CAUSAL: tl.constexpr,
-    ALIGNMENT: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -96,8 +103,8 @@ def attention_bwd_kv_kernel(
     if first_key >= k_length:
         return
     q_start, q_length = span(q_offsets_ptr, sequence, num_sequences, 0)
-    k_ptr, stride_kt = locate_rows(k_heads, k_start, kv_head, ALIGNMENT)
-    v_ptr, stride_vt = locate_rows(v_heads, k_start, kv_head, ALIGNMENT)
+    k_ptr += k_start * stride_kt + kv_head * stride_kh
+    v_ptr += k_start * stride_vt + kv_head * stride_vh
 
     k = load_rows(k_ptr, first_key, k_length, stride_kt, True, BLOCK_N, HEAD_DIM)
     v = load_rows(v_ptr, first_key, k_length, stride_vt, True, BLOCK_N, VALUE_DIM)
@@ -110,21 +117,23 @@ def attention_bwd_kv_kernel(
             grad_v,
             k,
             v,
-            q_heads,
-            grad_out_heads,
-            lse_ptr,
-            delta_ptr,
+            q_ptr + q_start * stride_qt,
+            grad_out_ptr + q_start * stride_gt,
+            lse_ptr + q_start,
+            delta_ptr + q_start,
+            stride_qt,
+            stride_qh,
+            stride_gt,
+            stride_gh,
             num_tokens,
             kv_head * group,
             group,
             first_key,
-            k_length,
-            q_start,
+            k_length - q_length,
             q_length,
             scale * LOG2_E,
             IS_EDGE,
             IS_CAUSAL,
-            ALIGNMENT,
             HEAD_DIM,
             VALUE_DIM,
             BLOCK_M,
@@ -141,21 +150,23 @@ def collect_kv(
     grad_v,  # [BLOCK_N, Dv]
     k,  # [BLOCK_N, D]
     v,  # [BLOCK_N, Dv]
-    q_heads,
-    grad_out_heads,
+    q_ptr,
+    grad_out_ptr,
     lse_ptr,
     delta_ptr,
-    num_tokens,
+    stride_qt,
+    stride_qh,
+    stride_gt,
+    stride_gh,
+    stride_lh,
     first_head,
     num_heads,
     first_key,
-    k_length,
-    q_start,
+    shift,
     q_length,
     scale_log2,
     IS_EDGE: tl.constexpr,
     IS_CAUSAL: tl.constexpr,
-    ALIGNMENT: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -163,11 +174,10 @@ def collect_kv(
 ):
     """Adds the rows that see all of a block of keys, or those on the diagonal, to its gradients.
 
-    Rows from q_length on are loaded as zeros and add nothing. Keys from k_length on may collect
-    numbers without meaning, in rows of their own that are not stored.
+    Rows from q_length on are loaded as zeros and add nothing. Keys from k_length on collect numbers
+    without meaning, in rows of their own that are not stored.
     """
     keys = first_key + tl.arange(0, BLOCK_N)
-    shift = k_length - q_length
     begin, end = row_range(first_key, shift, q_length, IS_EDGE, IS_CAUSAL, BLOCK_M, BLOCK_N)
     num_tiles = tl.cdiv(end - begin, BLOCK_M)
     # one loop over heads and tiles: as two nested loops it takes 20 registers more
@@ -175,19 +185,18 @@ def collect_kv(
         head = first_head + step // num_tiles
         first_row = begin + step % num_tiles * BLOCK_M
         rows = first_row + tl.arange(0, BLOCK_M)
-        q_ptr, stride_qt = locate_rows(q_heads, q_start, head, ALIGNMENT)
-        q = load_rows(q_ptr, first_row, q_length, stride_qt, True, BLOCK_M, HEAD_DIM)
-        tokens = head * num_tokens + q_start + rows
-        lse = tl.load(lse_ptr + tokens, mask=rows < q_length, other=0.0) * LOG2_E
+        head_q_ptr, head_grad_ptr = q_ptr + head * stride_qh, grad_out_ptr + head * stride_gh
+        q = load_rows(head_q_ptr, first_row, q_length, stride_qt, True, BLOCK_M, HEAD_DIM)
+        lse = tl.load(lse_ptr + head * stride_lh + rows, mask=rows < q_length, other=0.0) * LOG2_E
         scores = tl.dot(k, tl.trans(q), input_precision="ieee")  # [BLOCK_N, BLOCK_M]
         p = tl.exp2(scores * scale_log2 - lse[None, :])
         if IS_EDGE:
-            visible = is_visible(rows[None, :], keys[:, None], shift, k_length, IS_CAUSAL)
-            p = tl.where(visible, p, 0.0)
-        grad_out_ptr, stride_gt = locate_rows(grad_out_heads, q_start, head, ALIGNMENT)
-        grad_out = load_rows(grad_out_ptr, first_row, q_length, stride_gt, True, BLOCK_M, VALUE_DIM)
+            p = tl.where(keys[:, None] <= rows[None, :] + shift, p, 0.0)
+        grad_out = load_rows(
+            head_grad_ptr, first_row, q_length, stride_gt, True, BLOCK_M, VALUE_DIM
+        )
         grad_v = tl.dot(p.to(grad_out.dtype), grad_out, grad_v, input_precision="ieee")
-        delta = tl.load(delta_ptr + tokens, mask=rows < q_length, other=0.0)
+        delta = tl.load(delta_ptr + head * stride_lh + rows, mask=rows < q_length, other=0.0)
         grad_p = tl.dot(v, tl.trans(grad_out), input_precision="ieee")
         grad_scores = p * (grad_p - delta[None, :])
         grad_k = tl.dot(grad_scores.to(q.dtype), q, grad_k, input_precision="ieee")
@@ -196,15 +205,23 @@ def collect_kv(
 
 @triton.jit(do_not_specialize=["num_blocks", "num_sequences", "num_tokens"])
 def attention_bwd_q_kernel(
-    q_heads,  # Heads [T, H, D]
-    k_heads,  # Heads [S, Hkv, D]
-    v_heads,  # Heads [S, Hkv, Dv]
-    grad_out_heads,  # Heads [T, H, Dv]
+    q_ptr,  # [T, H, D]
+    k_ptr,  # [S, Hkv, D]
+    v_ptr,  # [S, Hkv, Dv]
+    grad_out_ptr,  # [T, H, Dv]
     lse_ptr,  # [H, T], contiguous
     delta_ptr,  # [H, T], contiguous
     grad_q_ptr,  # [T, H, D], contiguous
     q_offsets_ptr,  # [B + 1]
     k_offsets_ptr,  # [B + 1]
+    stride_qt,
+    stride_qh,
+    stride_kt,
+    stride_kh,
+    stride_vt,
+    stride_vh,
+    stride_gt,
+    stride_gh,
     num_blocks,
     num_sequences,
     num_tokens,
@@ -212,7 +229,6 @@ def attention_bwd_q_kernel(
     group,  # query heads that share a key/value head
     scale,
     IS_CAUSAL: tl.constexpr,
-    ALIGNMENT: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -232,10 +248,10 @@ def attention_bwd_q_kernel(
     if first_row >= q_length:
         return
     k_start, k_length = span(k_offsets_ptr, sequence, num_sequences, 0)
-    q_ptr, stride_qt = locate_rows(q_heads, q_start, head, ALIGNMENT)
-    k_ptr, stride_kt = locate_rows(k_heads, k_start, head // group, ALIGNMENT)
-    v_ptr, stride_vt = locate_rows(v_heads, k_start, head // group, ALIGNMENT)
-    grad_out_ptr, stride_gt = locate_rows(grad_out_heads, q_start, head, ALIGNMENT)
+    q_ptr += q_start * stride_qt + head * stride_qh
+    k_ptr += k_start * stride_kt + head // group * stride_kh
+    v_ptr += k_start * stride_vt + head // group * stride_vh
+    grad_out_ptr += q_start * stride_gt + head * stride_gh
     tokens = head * num_tokens + q_start + first_row + tl.arange(0, BLOCK_M)
     is_row = first_row + tl.arange(0, BLOCK_M) < q_length
 

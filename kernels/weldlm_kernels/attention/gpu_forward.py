@@ -14,7 +14,6 @@ from weldlm_kernels.attention.gpu_tiles import (
     key_range,
     load_rows,
     locate,
-    locate_rows,
     padded,
     span,
     store_rows,
@@ -30,13 +29,19 @@ LN_2 = tl.constexpr(0.6931471805599453)
 # sizes that change from batch to batch: a kernel specialized on their values would compile anew
 @triton.jit(do_not_specialize=["num_blocks", "num_sequences", "num_tokens"])
 def attention_fwd_kernel(
-    q_heads,  # Heads [T, H, D]
-    k_heads,  # Heads [S, Hkv, D]
-    v_heads,  # Heads [S, Hkv, Dv]
+    q_ptr,  # [T, H, D]
+    k_ptr,  # [S, Hkv, D]
+    v_ptr,  # [S, Hkv, Dv]
     out_ptr,  # [T, H, Dv], contiguous
     lse_ptr,  # [H, T], contiguous
     q_offsets_ptr,  # [B + 1]
     k_offsets_ptr,  # [B + 1]
+    stride_qt,
+    stride_qh,
+    stride_kt,
+    stride_kh,
+    stride_vt,
+    stride_vh,
     num_blocks,
     num_sequences,
     num_tokens,
@@ -44,7 +49,6 @@ def attention_fwd_kernel(
     group,  # query heads that share a key/value head
     scale,
     IS_CAUSAL: tl.constexpr,
-    ALIGNMENT: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -68,9 +72,9 @@ def attention_fwd_kernel(
     if first_row >= q_length:
         return
     k_start, k_length = span(k_offsets_ptr, sequence, num_sequences, 0)
-    q_ptr, stride_qt = locate_rows(q_heads, q_start, head, ALIGNMENT)
-    k_ptr, stride_kt = locate_rows(k_heads, k_start, head // group, ALIGNMENT)
-    v_ptr, stride_vt = locate_rows(v_heads, k_start, head // group, ALIGNMENT)
+    q_ptr += q_start * stride_qt + head * stride_qh
+    k_ptr += k_start * stride_kt + head // group * stride_kh
+    v_ptr += k_start * stride_vt + head // group * stride_vh
 
     q = load_rows(q_ptr, first_row, q_length, stride_qt, True, BLOCK_M, HEAD_DIM)
 

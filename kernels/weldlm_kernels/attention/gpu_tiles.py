@@ -4,19 +4,15 @@ Rows are positions of queries and keys positions of keys, both within their sequ
 k_length - q_length aligns the ends: under a causal mask a row sees the keys up to row + shift.
 """
 
-from typing import Any, NamedTuple
-
 import triton
 import triton.language as tl
 
 __all__ = [
-    "Heads",
     "clear_rows",
     "is_visible",
     "key_range",
     "load_rows",
     "locate",
-    "locate_rows",
     "padded",
     "row_range",
     "span",
@@ -28,14 +24,6 @@ __all__ = [
 def padded(size):
     """The width of a tile of `size` columns: a power of two, and what a dot takes at least."""
     return max(16, triton.next_power_of_2(size))
-
-
-class Heads(NamedTuple):
-    """A packed tensor [tokens, heads, size] of which the last axis is contiguous."""
-
-    ptr: Any
-    stride_t: Any
-    stride_h: Any
 
 
 @triton.jit
@@ -54,18 +42,6 @@ def span(offsets_ptr, sequence, num_sequences, num_tokens):
     start = tl.load(offsets_ptr + sequence)
     end = tl.load(offsets_ptr + sequence + 1, mask=sequence < num_sequences, other=num_tokens)
     return start.to(tl.int64), (end - start).to(tl.int32)
-
-
-@triton.jit
-def locate_rows(heads, start, head, ALIGNMENT: tl.constexpr):
-    """Pointer to token `start` of a head, and the stride to the next token.
-
-    That ALIGNMENT divides the strides is known to the launch. The compiler, which by itself sees
-    multiples of 16 elements only, then loads 16 bytes at a time for heads of 40 or 72 as well.
-    """
-    stride_t = heads.stride_t // ALIGNMENT * ALIGNMENT
-    stride_h = heads.stride_h // ALIGNMENT * ALIGNMENT
-    return heads.ptr + start * stride_t + head * stride_h, stride_t
 
 
 @triton.jit
