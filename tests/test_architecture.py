@@ -18,8 +18,9 @@ CODE = [
 
 # a module imports only modules of the rows above its own, or of its own folder
 IMPORT_ORDER = (
+    ("atomic_file",),
     ("packing", "config", "tokenizer", "sealed_folder", "train_settings", "interrupt", "precision"),
-    ("layers", "families", "data"),
+    ("layers", "families", "data", "stopped_text"),
     ("transformer",),
     ("heads",),
     ("weights", "adapters"),
@@ -28,6 +29,7 @@ IMPORT_ORDER = (
     ("training_loop",),
     ("pacing",),
     ("trainer", "generate"),
+    ("job_record",),
     (
         "finetune",
         "distill",

@@ -55,7 +55,6 @@ class MergeLoop {
       if (merges_.size() % merges_per_progress == 0) progress(tokens_.size());
     }
     progress(tokens_.size());
-    require_vocab_size();
     return {std::move(tokens_), last_of_each_pair()};
   }
 
@@ -157,16 +156,6 @@ class MergeLoop {
 
   bool is_complete() const noexcept {
     return static_cast<std::int64_t>(tokens_.size()) >= options_.vocab_size;
-  }
-
-  void require_vocab_size() const {
-    if (is_complete()) return;
-    throw std::invalid_argument(
-        "vocab_size=" + std::to_string(options_.vocab_size) + ", but these texts support " +
-        std::to_string(tokens_.size()) +
-        " tokens at min_frequency=" + std::to_string(options_.min_frequency) +
-        ": give more text, lower min_frequency, or ask for vocab_size=" +
-        std::to_string(tokens_.size()));
   }
 
   // A pair queued twice merges twice; the rank of the later merge is the one that holds.

@@ -32,7 +32,7 @@ class BpeTrainer {
   void feed(std::span<const std::string_view> texts, std::size_t num_threads);
 
   // Calls progress(number of tokens so far) now and then; it may throw to stop.
-  // Throws std::invalid_argument if the texts do not support vocab_size tokens.
+  // Stops before vocab_size tokens where the texts support no more.
   TrainedBpe train(const BpeTrainingOptions& options,
                    const std::function<void(std::size_t)>& progress);
 

@@ -1,7 +1,8 @@
 """Batch jobs: a file of prompts in, a JSONL file of completions out.
 
 Rows are appended to `<output>.partial` as they finish, and the file takes its name when all are
-there: what bears that name is complete. A bad row becomes an error row; the others go on.
+there: what bears that name is complete. The same job, started again after an interruption, does the
+rows that are missing. A bad row becomes an error row; the others go on.
 """
 
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from weldlm.generate import BatchLimits, Completion, LanguageModel, Prompt, complete, encode_prompt
+from weldlm.job_record import DoneRows, describe_job, open_record
 from weldlm.sampling import SamplingSettings
 from weldlm.tokenizer import Tokenizer
 
@@ -31,6 +33,11 @@ class JobFiles:
     def partial(self) -> Path:
         """Holds the rows until the job is complete."""
         return self.output.with_name(f"{self.output.name}.partial")
+
+    @property
+    def record(self) -> Path:
+        """Says what the job is, until it is complete."""
+        return self.output.with_name(f"{self.output.name}.job.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +74,15 @@ def run_batch_job(
     Raises:
         ValueError: the input is neither .txt nor .jsonl, or empty.
         FileNotFoundError: there is no such input, or no folder for the output.
-        FileExistsError: the output, or what an interrupted job left of it, is there already.
+        FileExistsError: the output, or what an interrupted other job left of it, is there already.
     """
     num_rows = _check(files)
+    job = describe_job(model, tokenizer, settings, files.prompts)
+    done = open_record(files.record, files.partial, job)
     limits = BatchLimits(batch_size=batch_size)
-    with files.partial.open("x", encoding="utf-8", newline="\n") as file:
-        rows = _Rows(file, num_rows, report)
+    with files.partial.open("ab") as file:
+        file.truncate(done.num_bytes)
+        rows = _Rows(file, num_rows, done, report)
         try:
             prompts = _read_prompts(files.prompts, model, tokenizer, rows)
             for index, completion in complete(model, tokenizer, prompts, settings, limits=limits):
@@ -81,7 +91,9 @@ def run_batch_job(
         finally:
             if rows.num_done == 0:
                 files.partial.unlink()
+                files.record.unlink()
     files.partial.rename(files.output)
+    files.record.unlink()
     return JobCounts(rows.num_done - rows.num_failed, rows.num_failed)
 
 
@@ -96,10 +108,6 @@ def _check(files: JobFiles) -> int:
         raise FileNotFoundError(f"{files.output.parent} is not a folder; create it for the output")
     if files.output.exists():
         raise FileExistsError(f"{files.output} exists; choose another output or delete it")
-    if files.partial.exists():
-        raise FileExistsError(
-            f"{files.partial} exists: rows of a job that did not finish; move or delete it"
-        )
     with files.prompts.open("rb") as lines:
         num_rows = sum(1 for _ in lines)
     if num_rows == 0:
@@ -111,11 +119,20 @@ class _Rows:
     """Appends rows to the output, each written out at once."""
 
     def __init__(
-        self, file: IO[str], num_rows: int, report: Callable[[int, int], None] | None
+        self,
+        file: IO[bytes],
+        num_rows: int,
+        done: DoneRows,
+        report: Callable[[int, int], None] | None,
     ) -> None:
-        self.num_done = self.num_failed = 0
+        self.num_done, self.num_failed = len(done.indexes), done.num_failed
+        self._done = done.indexes
         self._file, self._num_rows, self._report = file, num_rows, report
         self._prompts: dict[int, str] = {}  # of the rows under way
+
+    def has(self, index: int) -> bool:
+        """Whether the row was done before the job was interrupted."""
+        return index in self._done
 
     def begin(self, index: int, prompt: str) -> None:
         self._prompts[index] = prompt
@@ -137,7 +154,8 @@ class _Rows:
         self._write({"index": index, "error": str(error)})
 
     def _write(self, row: dict[str, object]) -> None:
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        text = json.dumps(row, ensure_ascii=False) + "\n"
+        self._file.write(text.encode("utf-8", "backslashreplace"))  # lone surrogates
         self._file.flush()
         self.num_done += 1
         if self._report is not None:
@@ -151,6 +169,8 @@ def _read_prompts(
     read = _PROMPT_READERS[path.suffix]
     with path.open("rb") as lines:
         for index, line in enumerate(lines):
+            if rows.has(index):
+                continue
             try:
                 prompt = read(_text_of(line, is_first=index == 0))
                 ids = encode_prompt(model.config, tokenizer, prompt)

@@ -27,14 +27,12 @@ from weldlm_kernels import use_backend
 __all__ = [
     "HELD_OUT",
     "PROMPTS",
-    "VOCAB_SIZE",
     "BackendTimes",
     "compare_backends",
     "demo_config",
     "demo_settings",
 ]
 
-VOCAB_SIZE = 8_192
 HELD_OUT = 0.05  # share of the files kept from training
 PROMPTS = (
     "def read_json(path):\n",
@@ -82,10 +80,12 @@ class BackendTimes:
     generation: float
 
 
-def compare_backends(model: CausalLM, plan: PackingPlan, rows: int) -> dict[str, BackendTimes]:
+def compare_backends(
+    model: CausalLM, plan: PackingPlan, rows: int, *, report: Callable[[int, int], None]
+) -> dict[str, BackendTimes]:
     """Times a training step and a generation on the chosen backend and on the reference.
 
-    The two take turns; each figure is the median of three.
+    The two take turns; each figure is the median of three. `report` takes rounds done and all.
     """
     batch = plan.rows(0, rows).to(model.head_weight.device)
     labels = causal_lm_labels(batch)
@@ -99,6 +99,7 @@ def compare_backends(model: CausalLM, plan: PackingPlan, rows: int) -> dict[str,
             if repetition > 0:  # the first round warms up
                 training[name].append(batch.num_tokens / step)
                 generation[name].append(_NEW_TOKENS * _NUM_PROMPTS / new)
+        report(repetition + 1, _REPETITIONS + 1)
     return {
         name: BackendTimes(statistics.median(training[name]), statistics.median(generation[name]))
         for name in training

@@ -2,7 +2,7 @@
 
 import lzma
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ def bits_per_byte(
     num_bytes: int,
     *,
     stride: int | None = None,
+    report: Callable[[int], None] | None = None,
 ) -> float:
     """Measures -log2 p of all documents over their size, predicting every token but the first.
 
@@ -41,13 +42,14 @@ def bits_per_byte(
         documents: ids, each beginning with the id that starts a document.
         num_bytes: size of all documents as UTF-8 text.
         stride: tokens; half the context length where None.
+        report: called now and then with the number of tokens predicted so far.
 
     Raises:
         ValueError: there is nothing to predict.
     """
     stride = stride or max(1, model.config.context_length // 2)
     device = model.head_weight.device
-    total = torch.zeros((), dtype=torch.float64)
+    total, num_predicted = torch.zeros((), dtype=torch.float64), 0
     with torch.inference_mode():
         for group in _groups(_windows(documents, model.config.context_length, stride)):
             ids = np.concatenate([window for window, _ in group])
@@ -55,6 +57,9 @@ def bits_per_byte(
             lengths = [len(window) for window, _ in group]
             batch = PackedBatch.from_lengths(torch.from_numpy(ids), lengths).to(device)
             total += model(batch, torch.from_numpy(labels).to(device))[0].double().cpu()
+            num_predicted += sum(len(window) - first for window, first in group)
+            if report is not None:
+                report(num_predicted)
     if num_bytes < 1:
         raise ValueError("the documents hold no bytes; expected at least one")
     return float(total) / math.log(2) / num_bytes

@@ -16,7 +16,8 @@ from weldlm.cache import KVCache
 from weldlm.config import ModelConfig
 from weldlm.packing import PackedBatch
 from weldlm.sampling import SamplingSettings, sample
-from weldlm.tokenizer import DecodeStream, Tokenizer
+from weldlm.stopped_text import StoppedText
+from weldlm.tokenizer import Tokenizer
 
 __all__ = [
     "BatchLimits",
@@ -306,7 +307,7 @@ class _Sequence:
         self._max_length = min(len(self.ids) + settings.max_tokens, config.context_length)
         self._is_cut_by_context = self._max_length < len(self.ids) + settings.max_tokens
         self._stop_ids = {*settings.stop_ids, _eos_id(config, tokenizer)}
-        self._text = _Text(tokenizer, settings.stop)
+        self._text = StoppedText(tokenizer, settings.stop)
         self._pieces: list[str] = []
 
     def accept(self, token_id: int) -> str:
@@ -334,48 +335,3 @@ class _Sequence:
             finish_reason=self.finish_reason,
             num_prompt_tokens=self._num_prompt_tokens,
         )
-
-
-class _Text:
-    """Decodes the tokens of one sequence and cuts them at the first stop text."""
-
-    def __init__(self, tokenizer: Tokenizer | None, stop: tuple[str, ...]) -> None:
-        if tokenizer is None and stop:
-            raise ValueError(f"stop is {stop!r}, but there is no tokenizer; use stop_ids")
-        self.is_stopped = False
-        self._decoder = None if tokenizer is None else DecodeStream(tokenizer)
-        # a model's vocabulary may be padded: ids behind the tokenizer's have no text
-        self._num_spelled = 0 if tokenizer is None else tokenizer.vocab_size
-        self._stop = stop
-        self._held = ""  # may turn out to be the beginning of a stop text
-
-    def push(self, token_id: int) -> str:
-        """Returns the text that is final with one more token."""
-        if self._decoder is None or self.is_stopped or token_id >= self._num_spelled:
-            return ""
-        text = self._cut(self._held + self._decoder.step(token_id))
-        num_held = 0 if self.is_stopped else _num_held(text, self._stop)
-        self._held = text[len(text) - num_held :]
-        return text[: len(text) - num_held]
-
-    def finish(self) -> str:
-        """Returns the text that was held back, after the last token."""
-        if self._decoder is None or self.is_stopped:
-            return ""
-        return self._cut(self._held + self._decoder.flush())
-
-    def _cut(self, text: str) -> str:
-        """Ends at the stop text that is complete first, so that token borders do not matter."""
-        found = [
-            (text.find(stop) + len(stop), text.find(stop)) for stop in self._stop if stop in text
-        ]
-        self.is_stopped = bool(found)
-        return text[: min(found)[1]] if found else text
-
-
-def _num_held(text: str, stop: tuple[str, ...]) -> int:
-    """Length of the longest end of `text` that one of `stop` begins with."""
-    lengths = range(min(len(text), max(map(len, stop), default=1) - 1), 0, -1)
-    return next(
-        (length for length in lengths if any(one.startswith(text[-length:]) for one in stop)), 0
-    )

@@ -5,6 +5,8 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from weldlm.atomic_file import replace_text
+
 __all__ = ["draw_loss_curve"]
 
 _WIDTH, _HEIGHT = 720, 400
@@ -28,7 +30,7 @@ def draw_loss_curve(metrics: str | Path, svg: str | Path) -> None:
     training, validation = _points(rows, "loss"), _points(rows, "valid_loss")
     if not training:
         raise ValueError(f"{metrics} holds no finite loss; expected lines with step and loss")
-    Path(svg).write_text(_svg(training, validation), encoding="utf-8")
+    replace_text(Path(svg), _svg(training, validation))
 
 
 def _points(rows: Iterable[dict[str, float]], key: str) -> list[tuple[float, float]]:

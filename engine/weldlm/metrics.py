@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any, TextIO
 
+from weldlm.atomic_file import replace_text
 from weldlm.callbacks import EvalReport, StepReport
-from weldlm.sealed_folder import replace_text
 
 __all__ = ["MetricsFile"]
 

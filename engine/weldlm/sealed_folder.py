@@ -8,13 +8,14 @@ folder therefore finds all of it, and can prove it.
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from weldlm.atomic_file import DRAFT_SUFFIX, sync
 
 __all__ = [
     "Draft",
@@ -24,12 +25,10 @@ __all__ = [
     "read_manifest",
     "remove_drafts",
     "remove_folder",
-    "replace_text",
     "seal_folder",
 ]
 
 MANIFEST = "manifest.json"
-_DRAFT_SUFFIX = ".partial"
 _CHUNK_BYTES = 1 << 20
 
 
@@ -56,7 +55,7 @@ def seal_folder(folder: Path, *, replace: bool = False) -> Iterator[Draft]:
     if folder.exists() and not replace:
         raise FileExistsError(f"{folder} exists; remove it or choose another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Draft(_hidden(folder, _DRAFT_SUFFIX))
+    draft = Draft(_hidden(folder, DRAFT_SUFFIX))
     shutil.rmtree(draft.path, ignore_errors=True)
     draft.path.mkdir()
     try:
@@ -71,30 +70,32 @@ def seal_folder(folder: Path, *, replace: bool = False) -> Iterator[Draft]:
 def lock_folder(folder: Path) -> Iterator[None]:
     """Keeps other programs that lock `folder` out until the block ends or the program dies.
 
+    A folder that is made for it goes again if the block leaves it empty.
+
     Raises:
         BlockingIOError: another program holds the lock.
     """
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    path = folder / ".lock"
+    with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BlockingIOError(
                 f"{folder} is in use by another program; wait for it or choose another folder"
             ) from error
-        yield
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Writes a text file that is at every moment either the old or the new one."""
-    partial = path.with_name(f".{path.name}{_DRAFT_SUFFIX}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+        try:
+            yield
+        finally:
+            if is_new and list(folder.iterdir()) == [path]:
+                path.unlink()
+                folder.rmdir()
 
 
 def remove_folder(folder: Path) -> None:
     """Removes a folder so that a kill on the way leaves no part of it under its name."""
-    hidden = _hidden(folder, f".old{_DRAFT_SUFFIX}")
+    hidden = _hidden(folder, f".old{DRAFT_SUFFIX}")
     shutil.rmtree(hidden, ignore_errors=True)
     folder.rename(hidden)
     shutil.rmtree(hidden)
@@ -102,8 +103,11 @@ def remove_folder(folder: Path) -> None:
 
 def remove_drafts(parent: Path) -> None:
     """Removes what interrupted writers left behind in `parent`; nobody may be writing there."""
-    for path in parent.glob(f".*{_DRAFT_SUFFIX}"):
-        shutil.rmtree(path, ignore_errors=True)
+    for path in parent.glob(f".*{DRAFT_SUFFIX}"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -161,35 +165,26 @@ def check_hashes(folder: Path, manifest: dict[str, Any]) -> None:
 def _write_manifest(draft: Draft) -> None:
     files = {}
     for path in sorted(path for path in draft.path.rglob("*") if path.is_file()):
-        _sync(path)
+        sync(path)
         name = path.relative_to(draft.path).as_posix()
         files[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
     manifest = draft.path / MANIFEST
     text = json.dumps({**draft.about, "files": files}, indent=2) + "\n"
     manifest.write_text(text, encoding="utf-8")
-    _sync(manifest)
+    sync(manifest)
     for path in (draft.path, *(path for path in draft.path.rglob("*") if path.is_dir())):
-        _sync(path)
+        sync(path)
 
 
 def _move_into_place(draft: Path, folder: Path) -> None:
     if folder.exists():
         remove_folder(folder)
     draft.rename(folder)
-    _sync(folder.parent)
+    sync(folder.parent)
 
 
 def _hidden(folder: Path, suffix: str) -> Path:
     return folder.with_name(f".{folder.name}{suffix}")
-
-
-def _sync(path: Path) -> None:
-    """Makes the file or folder survive a power failure."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sha256(path: Path) -> str:

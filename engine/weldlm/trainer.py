@@ -13,6 +13,7 @@ from typing import Literal
 
 import torch
 
+from weldlm.atomic_file import replace_text
 from weldlm.callbacks import Callback, StartReport, TrainResult
 from weldlm.checkpoint import (
     RunState,
@@ -29,7 +30,7 @@ from weldlm.metrics import MetricsFile
 from weldlm.optim import build_optimizer
 from weldlm.pacing import count_affordable_steps
 from weldlm.precision import resolve_dtype
-from weldlm.sealed_folder import lock_folder, remove_drafts, replace_text
+from weldlm.sealed_folder import lock_folder, remove_drafts
 from weldlm.train_settings import TrainSettings
 from weldlm.training_loop import TrainingLoop
 

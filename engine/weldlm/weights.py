@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from weldlm.atomic_file import replace_file, replace_text
 from weldlm.config import ModelConfig
 from weldlm.families import FAMILIES, Family, Rule
 from weldlm.heads import CausalLM
@@ -22,13 +23,15 @@ _HEAD = "lm_head.weight"
 def save_pretrained(model: CausalLM, folder: str | Path) -> None:
     """Writes a folder that `transformers` loads with equal logits.
 
-    Each file is written under another name and then renamed.
+    Raises:
+        OSError: it cannot be written; a file that was there before is as it was.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / "model.safetensors", lambda path: _write_tensors(model, path))
+    with replace_file(folder / "model.safetensors") as path:
+        _write_tensors(model, path)
     text = json.dumps(_their_config(model.config, _dtype_name(model)), indent=2) + "\n"
-    _replace(folder / "config.json", lambda path: path.write_text(text, encoding="utf-8"))
+    replace_text(folder / "config.json", text)
 
 
 def load_config(folder: str | Path) -> ModelConfig:
@@ -194,9 +197,3 @@ def _check_shapes(model: CausalLM, state: dict[str, Tensor], folder: Path) -> No
                 f"{folder}: the tensor for {name} has shape {tuple(state[name].shape)}; "
                 f"expected {tuple(weight.shape)} from config.json"
             )
-
-
-def _replace(path: Path, write: Any) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    write(partial)
-    partial.replace(path)

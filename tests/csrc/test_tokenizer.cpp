@@ -103,8 +103,9 @@ void refuses_what_is_no_vocabulary() {
   const auto negative = [&] { small_tokenizer().vocabulary().token(-1); };
   check(holds(refusal(negative), "id -1 is not in the vocabulary"), "a negative id");
   const std::vector<std::string_view> text = {"ab ab"};
-  const auto too_large = [&] { train(text, 1000); };
-  check(holds(refusal(too_large), "vocab_size=1000, but these texts support 259"), "too large");
+  const auto too_small = [&] { train(text, 100); };
+  check(holds(refusal(too_small), "vocab_size=100, expected at least 257"), "too small");
+  check(train(text, 1000).tokens.size() == 259, "as many tokens as the text supports");
 }
 
 }  // namespace

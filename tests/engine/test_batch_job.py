@@ -211,10 +211,59 @@ def test_earlier_results_are_never_overwritten(
     job = files(tmp_path, json_lines(*GOOD))
     (tmp_path / left).write_text("earlier")
 
-    with pytest.raises(FileExistsError, match=rf"^[^\n]*{left} exists[^\n]*delete it$"):
+    with pytest.raises(FileExistsError, match=rf"^[^\n]*{left} [^\n]*delete it[^\n]*$"):
         run(job, tokenizer)
 
     assert (tmp_path / left).read_text() == "earlier"
+
+
+def interrupt(job: JobFiles, tokenizer: Tokenizer, *, after: int, **options: Any) -> None:
+    """Runs the job until it has written `after` rows."""
+
+    def stop(done: int, _all: int) -> None:
+        if done == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(job, tokenizer, report=stop, **options)
+
+
+@pytest.mark.parametrize("torn", ["", '{"index": 2, "pro'], ids=["whole-lines", "torn-line"])
+@pytest.mark.parametrize("after", [1, 3])
+def test_an_interrupted_job_goes_on_and_ends_as_if_it_had_not_been(
+    tmp_path: Path, tokenizer: Tokenizer, after: int, torn: str
+) -> None:
+    content = json_lines(*GOOD, BAD, *GOOD)
+    (tmp_path / "whole").mkdir()
+    whole = files(tmp_path / "whole", content)
+    counts = run(whole, tokenizer)
+    job = files(tmp_path, content)
+    interrupt(job, tokenizer, after=after, batch_size=2)
+    with job.partial.open("a", encoding="utf-8") as file:
+        file.write(torn)
+
+    assert run(job, tokenizer) == counts
+    assert read_rows(job.output) == read_rows(whole.output)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl", "whole"]
+
+
+def test_rows_of_another_job_are_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    job = files(tmp_path, json_lines(*GOOD))
+    interrupt(job, tokenizer, after=1)
+    other = SamplingSettings(max_tokens=6, temperature=1.0)
+
+    with pytest.raises(FileExistsError, match="rows of a job with another max_tokens; give the"):
+        run_batch_job(tiny_model(vocab_size=300), tokenizer, job, other)
+
+    assert len(read_rows(job.partial)) == 1
+
+
+def test_a_lone_surrogate_is_written(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    job = files(tmp_path, '{"prompt": "a\\ud800"}\n')
+
+    run(job, tokenizer)
+
+    assert read_rows(job.output)[0]["index"] == 0
 
 
 @pytest.mark.parametrize(

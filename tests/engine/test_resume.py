@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -234,15 +235,20 @@ def test_full_disk_stops_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     assert newest_valid(tmp_path / "out").damaged == ()
 
 
+@pytest.mark.parametrize("num_syncs", [0, 6, 20])
 def test_run_goes_on_after_the_disk_was_full(
-    tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, num_syncs: int
 ) -> None:
-    def full(_descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    sync, calls = os.fsync, count(1)
+
+    def full(descriptor: int) -> None:
+        if next(calls) > num_syncs:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
 
     trainer = tiny_trainer(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("weldlm.sealed_folder.os.fsync", full)
+        patch.setattr("weldlm.atomic_file.os.fsync", full)
         with pytest.raises(OSError, match="No space left on device"):
             trainer.fit()
 

@@ -73,6 +73,7 @@ def test_error_while_replacing_keeps_the_old(
 def test_drafts_of_the_dead_are_removed(tmp_path: Path) -> None:
     write(tmp_path / "folder", "whole")
     (tmp_path / ".other.partial" / "inner").mkdir(parents=True)
+    (tmp_path / ".run.json.7-7.partial").write_text("half")
 
     remove_drafts(tmp_path)
 
@@ -112,3 +113,12 @@ def test_lock_ends_with_the_block(tmp_path: Path) -> None:
         names = [path.name for path in tmp_path.iterdir()]
 
     assert names == [".lock"]
+
+
+def test_a_folder_made_for_a_lock_goes_with_it(tmp_path: Path) -> None:
+    with lock_folder(tmp_path / "empty"):
+        pass
+    with lock_folder(tmp_path / "full"):
+        (tmp_path / "full" / "a.txt").write_text("kept")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]

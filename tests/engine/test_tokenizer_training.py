@@ -136,6 +136,10 @@ def test_progress_ends_at_the_size_asked_for() -> None:
     assert reports == sorted(reports)
 
 
+def test_smaller_vocabulary_is_taken_where_allowed() -> None:
+    assert Tokenizer.train(["ab ab"], 5_000, allow_smaller=True).vocab_size == 258
+
+
 def test_exception_in_progress_stops_the_training() -> None:
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt(f"{done} of {total}")
@@ -151,11 +155,11 @@ def test_exception_in_progress_stops_the_training() -> None:
             ["ab ab"],
             5000,
             {},
-            "vocab_size=5000, but these texts support 258 tokens at "
-            "min_frequency=2: give more text, lower min_frequency, or ask for vocab_size=258",
+            "vocab_size is 5000, but these texts support 258 tokens at min_frequency 2; "
+            "give more text, lower min_frequency, or ask for 258 or fewer",
             id="too-little-text",
         ),
-        pytest.param([], 300, {}, "vocab_size=300, but these texts support 257", id="no-text"),
+        pytest.param([], 300, {}, "vocab_size is 300, but these texts support 257", id="no-text"),
         pytest.param(["ab"], 256, {}, "vocab_size=256, expected at least 257", id="too-small"),
         pytest.param(["ab"], -1, {}, "vocab_size=-1, expected at least 257", id="negative"),
         pytest.param(

@@ -183,7 +183,7 @@ def test_inference_equals_training() -> None:
     ("name", "shape", "message"),
     [
         ("weight", (3,), r"weight \(3,\) .* expected \(8,\)"),
-        ("bias", (8, 1), r"bias \(8, 1\) do not fit x \(2, 8\)"),
+        ("bias", (8, 1), r"bias \(8, 1\) does not fit x \(2, 8\)"),
         ("residual", (1, 8), r"residual \(1, 8\) does not fit x \(2, 8\)"),
     ],
 )
@@ -192,3 +192,28 @@ def test_shapes_that_do_not_fit_are_named(name: str, shape: tuple[int, ...], mes
 
     with pytest.raises(ValueError, match=message):
         layer_norm(**inputs)
+
+
+@pytest.mark.parametrize("name", ["weight", "bias", "residual"])
+def test_tensors_of_another_device_are_named(name: str) -> None:
+    inputs = make_inputs((2, 8), torch.float32)
+    inputs[name] = inputs[name].to("meta")
+
+    with pytest.raises(ValueError, match=f"{name} is on meta and x on cpu; expected one device"):
+        layer_norm(**inputs)
+
+
+def test_rows_of_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"x \(2, 0\); expected .* hidden_size above 0"):
+        layer_norm(torch.zeros(2, 0), torch.zeros(0))
+
+
+def test_gradient_of_bias_has_its_dtype() -> None:
+    x, weight = torch.randn(3, 8), torch.ones(8)
+    bias = torch.zeros(8, dtype=torch.float64, requires_grad=True)
+
+    with use_backend("cpu"):
+        layer_norm(x, weight, bias).sum().backward()
+
+    assert bias.grad is not None
+    assert bias.grad.dtype == torch.float64

@@ -3,6 +3,7 @@
 Commands import what computes only when they run, so that `--help` needs no torch.
 """
 
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (click.ClickException, ValueError, *_WRONG_PATHS) as error:
         if shows_traceback:
             traceback.print_exc()
-        _fail(_message(error), EXIT_USAGE)
+        _fail(_with_options(_message(error), arguments), EXIT_USAGE)
     except Exception as error:
         if shows_traceback:
             traceback.print_exc()
@@ -87,6 +88,20 @@ def _message(error: Exception) -> str:
     else:
         text = str(error)
     return " ".join(text.split())
+
+
+def _with_options(message: str, arguments: Sequence[str]) -> str:
+    """Says `--vocab-size` where a message says `vocab_size` and the command has such an option."""
+    command: click.Command = weldlm
+    for argument in arguments:
+        if isinstance(command, click.Group):
+            command = command.commands.get(argument, command)
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.name:
+            # a name of one word is also a word, except where a message begins with it
+            start = r"\b" if "_" in parameter.name else r"\A"
+            message = re.sub(rf"{start}{parameter.name}\b(?=[ =;,.])", parameter.opts[0], message)
+    return message
 
 
 def _usage_message(error: click.UsageError) -> str:

@@ -4,11 +4,14 @@ import json
 
 import click
 
+from weldlm.cli.model_folder import default_device
+from weldlm.cli.options import device_option
+
 __all__ = ["backends"]
 
 
 @click.command(short_help="Show which kernels run here, and why.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: the GPU if any.")
+@device_option
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "bfloat16"]),
@@ -24,14 +27,14 @@ def backends(device: str | None, dtype: str | None, as_json: bool) -> None:
 
     from weldlm_kernels.backend import explain
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = dtype or ("bfloat16" if device == "cuda" else "float32")
-    choices = explain(device, getattr(torch, dtype))
+    kind = torch.device(default_device(device)).type
+    dtype = dtype or ("bfloat16" if kind == "cuda" else "float32")
+    choices = explain(kind, getattr(torch, dtype))
     if as_json:
         for choice in choices:
             row = {"op": choice.op, "backend": choice.backend, "reason": choice.reason}
             click.echo(json.dumps(row))
         return
-    click.echo(f"{device}, {dtype}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    click.echo(f"{kind}, {dtype}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     for choice in choices:
         click.echo(f"{choice.op:22} {choice.backend:10} {choice.reason}")

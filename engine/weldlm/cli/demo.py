@@ -1,12 +1,15 @@
 """`weldlm demo`: the whole engine in a few minutes, on any machine and without a network."""
 
-from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from weldlm.cli.model_folder import default_device, keep_model
+from weldlm.cli.options import device_option
+from weldlm.cli.terminal import StepBar
+from weldlm.cli.vocabulary import DEFAULT_VOCAB_SIZE, learn_tokenizer
 
 if TYPE_CHECKING:
     from weldlm.callbacks import TrainResult
@@ -27,7 +30,7 @@ __all__ = ["demo"]
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the model, the loss curve and the checkpoints.",
 )
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: the GPU if any.")
+@device_option
 def demo(minutes: float, out: Path, device: str | None) -> int:
     """Train a small GPT on the source of Python's standard library and let it write code.
 
@@ -37,7 +40,7 @@ def demo(minutes: float, out: Path, device: str | None) -> int:
     """
     from weldlm.data.corpus import standard_library
     from weldlm.data.prepare import hold_out, prepare_corpus
-    from weldlm.demo import HELD_OUT, VOCAB_SIZE
+    from weldlm.demo import HELD_OUT
 
     if not 0 < minutes < float("inf"):
         raise ValueError(f"--minutes is {minutes}; expected a number above 0")
@@ -47,8 +50,8 @@ def demo(minutes: float, out: Path, device: str | None) -> int:
         documents,
         out,
         held_out=HELD_OUT,
-        tokenizer=_learn_tokenizer,
-        vocabulary=f"of size {VOCAB_SIZE}",
+        tokenizer=partial(learn_tokenizer, vocab_size=None),
+        vocabulary=f"of size {DEFAULT_VOCAB_SIZE}",
     )
     _describe(documents, corpus)
     model, result = _train(corpus, out, device, minutes)
@@ -63,15 +66,6 @@ def demo(minutes: float, out: Path, device: str | None) -> int:
     _compare(model, corpus)
     _keep(model, corpus.tokenizer, out)
     return 0
-
-
-def _learn_tokenizer(texts: Iterable[str]) -> "Tokenizer":
-    from weldlm.cli.terminal import StepBar
-    from weldlm.demo import VOCAB_SIZE
-    from weldlm.tokenizer import Tokenizer
-
-    with StepBar("learning the vocabulary") as bar:
-        return Tokenizer.train(texts, VOCAB_SIZE, progress=bar.update)
 
 
 def _describe(documents: list["Document"], corpus: "Corpus") -> None:
@@ -112,8 +106,13 @@ def _judge(model: "CausalLM", tokenizer: "Tokenizer", held_out: list["Document"]
 
     texts = [document.text for document in held_out]
     raw = [text.encode() for text in texts]
-    click.echo("\nreading the held-out files ...", err=True)
-    ours = bits_per_byte(model, frame_documents(texts, tokenizer), sum(map(len, raw)))
+    framed = frame_documents(texts, tokenizer)
+    num_tokens = sum(len(ids) - 1 for ids in framed)
+    click.echo("", err=True)
+    with StepBar("reading the held-out files") as bar:
+        ours = bits_per_byte(
+            model, framed, sum(map(len, raw)), report=lambda done: bar.update(done, num_tokens)
+        )
     xz = compress(raw)
     click.echo(f"all held-out files, bits per byte: this model {ours:.3f}")
     click.echo(f"  xz, each file alone {xz.each_alone:.3f}; all in one {xz.all_in_one:.3f}")
@@ -136,9 +135,10 @@ def _compare(model: "CausalLM", corpus: "Corpus") -> None:
     from weldlm.data import PackingPlan
     from weldlm.demo import compare_backends
 
-    click.echo("\ntiming our kernels and the reference ...", err=True)
     plan = PackingPlan(corpus.train, row_length=model.config.context_length, seed=0)
-    times = compare_backends(model, plan, rows=8)
+    click.echo("", err=True)
+    with StepBar("timing our kernels and the reference") as bar:
+        times = compare_backends(model, plan, rows=8, report=bar.update)
     ours, reference = times["ours"], times["reference"]
     click.echo("\ntokens per second            training   generation")
     click.echo(f"  weldlm kernels           {ours.training:>10,.0f} {ours.generation:>12,.0f}")

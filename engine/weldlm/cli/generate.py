@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weldlm.cli.model_folder import default_device, load_model
-from weldlm.cli.options import given
+from weldlm.cli.options import device_option, given
 
 if TYPE_CHECKING:
+    from weldlm.heads import CausalLM
     from weldlm.sampling import SamplingSettings
+    from weldlm.tokenizer import Tokenizer
 
 __all__ = ["generate"]
 
@@ -31,7 +33,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--seed", type=int, help="Of the random draws.  [default: 0]")
 @click.option("--stop", multiple=True, help="Text that ends a completion; may be repeated.")
 @click.option("--batch-size", default=16, show_default=True, help="Prompts at a time.")
-@click.option("--device", help="cpu or cuda. Default: the GPU if there is one.")
+@device_option
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Of weights.")
 def generate(
     model: Path,
@@ -50,7 +52,8 @@ def generate(
       weldlm generate --model run/model --prompt "def main("
       weldlm generate --model run/model -i prompts.txt -o completions.jsonl
 
-    Exit code 3: the file is done, but some of its rows are error rows.
+    A file of prompts that was stopped before its end goes on with the same command. Exit code 3:
+    the file is done, but some of its rows are error rows.
     """
     import torch
 
@@ -70,20 +73,28 @@ def generate(
 
     assert source is not None
     assert target is not None
-    with StepBar("completing prompts") as bar:
-        counts = run_batch_job(
-            language_model,
-            tokenizer,
-            JobFiles(source, target),
-            settings,
-            batch_size=batch_size,
-            report=bar.update,
-        )
+    files = JobFiles(source, target)
+    try:
+        with StepBar("completing prompts") as bar:
+            counts = run_batch_job(
+                language_model,
+                tokenizer,
+                files,
+                settings,
+                batch_size=batch_size,
+                report=bar.update,
+            )
+    except KeyboardInterrupt:
+        if files.partial.exists():
+            click.echo(f"{files.partial} keeps the rows; the same command goes on", err=True)
+        raise
     click.echo(f"{target}: {counts.num_completed} completed, {counts.num_failed} failed", err=True)
     return EXIT_FAILED_ROWS if counts.num_failed else 0
 
 
-def _stream(model: Any, tokenizer: Any, prompt: str, settings: "SamplingSettings") -> int:
+def _stream(
+    model: "CausalLM", tokenizer: "Tokenizer", prompt: str, settings: "SamplingSettings"
+) -> int:
     from weldlm.generate import stream
 
     pieces = stream(model, tokenizer, prompt, settings)  # checks the prompt

@@ -11,9 +11,11 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
-__all__ = ["given", "settings_options"]
+__all__ = ["device_option", "given", "settings_options"]
 
 Command = Callable[..., Any]
+
+device_option = click.option("--device", help="cpu or cuda. Default: the GPU if there is one.")
 
 
 def settings_options(settings: type, *, skip: tuple[str, ...] = ()) -> Callable[[Command], Command]:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from weldlm.cli.vocabulary import learn_tokenizer, vocab_size_option
+
 __all__ = ["tokenizer"]
 
 
@@ -14,13 +16,7 @@ def tokenizer() -> None:
 
 @tokenizer.command(short_help="Learn a vocabulary from text.")
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--vocab-size",
-    default=8_192,
-    show_default=True,
-    type=click.IntRange(1, 1 << 31),
-    help="Number of token ids, bytes included.",
-)
+@vocab_size_option
 @click.option(
     "--out",
     default=Path("tokenizer.json"),
@@ -38,7 +34,7 @@ def tokenizer() -> None:
 @click.option("--threads", type=click.IntRange(min=1), help="Default: all cores.")
 def train(
     inputs: tuple[Path, ...],
-    vocab_size: int,
+    vocab_size: int | None,
     out: Path,
     min_frequency: int,
     threads: int | None,
@@ -48,20 +44,11 @@ def train(
     \b
     Example: weldlm tokenizer train corpus.txt --vocab-size 16000 --out tokenizer.json
     """
-    from weldlm.cli.terminal import StepBar
     from weldlm.data.corpus import read_documents
-    from weldlm.tokenizer import Tokenizer
 
     if not out.parent.is_dir():
         raise FileNotFoundError(f"{out.parent} is not a folder; make it or change --out")
     texts = (document.text for path in inputs for document in read_documents(path))
-    with StepBar("learning merges") as bar:
-        learned = Tokenizer.train(
-            texts,
-            vocab_size,
-            min_frequency=min_frequency,
-            num_threads=threads,
-            progress=bar.update,
-        )
+    learned = learn_tokenizer(texts, vocab_size, min_frequency=min_frequency, num_threads=threads)
     learned.save(out)
     click.echo(f"{out}: {learned.vocab_size} tokens")

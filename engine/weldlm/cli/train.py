@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weldlm.cli.model_folder import default_device, keep_model
-from weldlm.cli.options import given, settings_options
+from weldlm.cli.options import device_option, given, settings_options
+from weldlm.cli.vocabulary import DEFAULT_VOCAB_SIZE, learn_tokenizer, vocab_size_option
 from weldlm.train_settings import TrainSettings
 
 if TYPE_CHECKING:
     from weldlm.config import ModelConfig
     from weldlm.data.prepare import Corpus
-    from weldlm.tokenizer import Tokenizer
 
 __all__ = ["train"]
 
@@ -38,15 +37,9 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     type=click.Path(path_type=Path),
     help="tokenizer.json to use. Default: one is learned from the data.",
 )
+@vocab_size_option
 @click.option(
-    "--vocab-size",
-    default=8_192,
-    show_default=True,
-    type=click.IntRange(1, 1 << 31),
-    help="Of the tokenizer that is learned.",
-)
-@click.option(
-    "--context-length", type=int, help="Most tokens in a sequence; default: the preset's."
+    "--context-length", type=int, help="Most tokens in a sequence.  [default: the preset's]"
 )
 @click.option(
     "--held-out",
@@ -54,7 +47,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     show_default=True,
     help="Share of the documents kept for validation.",
 )
-@click.option("--device", help="cpu or cuda. Default: the GPU if there is one.")
+@device_option
 @click.option("--resume", is_flag=True, help="Go on from the newest valid checkpoint in --out.")
 @settings_options(TrainSettings)
 def train(
@@ -62,7 +55,7 @@ def train(
     out: Path,
     model: str,
     tokenizer_path: Path | None,
-    vocab_size: int,
+    vocab_size: int | None,
     context_length: int | None,
     held_out: float,
     device: str | None,
@@ -83,32 +76,39 @@ def train(
     from weldlm.tokenizer import Tokenizer
 
     settings = TrainSettings(**given(options))
-    if not resume and out.is_dir() and any(out.iterdir()):
-        raise ValueError(f"{out} is not empty; pass --resume to go on, or another --out")
+    _check_folder(out, resume=resume)
     device = default_device(device)
     config = preset(model, **given({"context_length": context_length}))
-    if settings.row_length is not None and settings.row_length > config.context_length:
-        raise ValueError(
-            f"--row-length is {settings.row_length}; expected at most the context length "
-            f"{config.context_length}; raise --context-length"
-        )
-    learn = partial(_learn_tokenizer, vocab_size=vocab_size)
+    _check_lengths(settings, config)
+    learn = partial(learn_tokenizer, vocab_size=vocab_size)
+    size = DEFAULT_VOCAB_SIZE if vocab_size is None else vocab_size
     corpus = prepare_corpus(
         standard_library() if str(data) == "stdlib" else list(read_documents(data)),
         out,
         held_out=held_out,
         tokenizer=learn if tokenizer_path is None else Tokenizer.from_file(tokenizer_path),
-        vocabulary=f"of size {vocab_size}" if tokenizer_path is None else str(tokenizer_path),
+        vocabulary=f"of size {size}" if tokenizer_path is None else str(tokenizer_path),
     )
     return _fit(config, corpus, settings, out, device, resume)
 
 
-def _learn_tokenizer(texts: Iterable[str], *, vocab_size: int) -> "Tokenizer":
-    from weldlm.cli.terminal import StepBar
-    from weldlm.tokenizer import Tokenizer
+def _check_folder(out: Path, *, resume: bool) -> None:
+    holds_something = out.is_dir() and any(out.iterdir())
+    if resume and not holds_something:
+        raise ValueError(f"{out} holds no run to go on from; leave out --resume to start one")
+    if not resume and holds_something:
+        raise ValueError(f"{out} is not empty; pass --resume to go on, or another --out")
 
-    with StepBar("learning the vocabulary") as bar:
-        return Tokenizer.train(texts, vocab_size, progress=bar.update)
+
+def _check_lengths(settings: TrainSettings, config: "ModelConfig") -> None:
+    """Before anything is written: rows that fit into the model, of two tokens or more."""
+    if settings.row_length is not None and settings.row_length > config.context_length:
+        raise ValueError(
+            f"--row-length is {settings.row_length}; expected at most the context length "
+            f"{config.context_length}; raise --context-length"
+        )
+    if config.context_length < 2:
+        raise ValueError("--context-length is 1; expected at least 2, a token and its successor")
 
 
 def _fit(
@@ -135,6 +135,7 @@ def _fit(
     trainer = Trainer(
         model, corpus.train, settings, out, valid=corpus.valid, callbacks=[progress_callback()]
     )
+    # "auto": a run may have been stopped before its first checkpoint
     result = trainer.fit(resume="auto" if resume else False)
     draw_loss_curve(out / "metrics.jsonl", out / "loss.svg")
     row = {"step": result.step, "checkpoint": str(result.checkpoint)}

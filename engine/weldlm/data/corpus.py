@@ -65,7 +65,7 @@ def standard_library() -> list[Document]:
         if len(files) >= _FEWEST_FILES:
             return list(_read_sources(root, files))
     raise FileNotFoundError(
-        "this Python holds no library sources to train on; pass a text file or folder with --data"
+        "this Python holds no library sources to train on; `weldlm train --data` takes other text"
     )
 
 
@@ -93,7 +93,9 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: byte {error.start} cannot be decoded") from error
+        raise ValueError(
+            f"{path} is not UTF-8 (byte {error.start} cannot be decoded); convert or leave it out"
+        ) from error
 
 
 def _read_lines(path: Path) -> Iterator[Document]:

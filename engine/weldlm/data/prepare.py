@@ -11,13 +11,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from weldlm.atomic_file import replace_text
 from weldlm.data.corpus import Document, is_held_out
 from weldlm.data.shards import TokenShards, create_shards
+from weldlm.sealed_folder import lock_folder
 from weldlm.tokenizer import Tokenizer
 
 __all__ = ["Corpus", "frame_documents", "hold_out", "prepare_corpus", "tokenize_documents"]
 
 _DOCUMENTS_AT_ONCE = 512
+# below the folder of a run
+_TOKENIZER, _SOURCE = "tokenizer.json", "data/source.json"
+_TRAIN, _VALID = "data/train", "data/valid"
 
 Ids = npt.NDArray[np.int64]
 
@@ -49,34 +54,50 @@ def prepare_corpus(
         vocabulary: names the tokenizer asked for, such as its file or size.
 
     Raises:
+        BlockingIOError: another program works in the folder.
         ValueError: there is no text, or the folder was prepared from something else.
     """
     folder = Path(folder)
-    path, train, valid = folder / "tokenizer.json", folder / "data/train", folder / "data/valid"
     source = {
         "documents": len(documents),
         "sha256": _hash(documents),
         "held_out": held_out,
         "vocabulary": vocabulary,
     }
-    source_path = folder / "data/source.json"
-    if train.is_dir():  # written last
-        _check_source(source_path, source)
-        held = TokenShards.open(valid) if valid.is_dir() else None
-        return Corpus(Tokenizer.from_file(path), TokenShards.open(train), held)
-    kept, rest = hold_out(documents, held_out)
+    with lock_folder(folder):
+        if (folder / _TRAIN).is_dir():  # written last
+            _check_source(folder / _SOURCE, source)
+        else:
+            kept, rest = hold_out(documents, held_out)
+            _write(folder, kept, rest, tokenizer, source)
+        has_valid = (folder / _VALID).is_dir()
+        return Corpus(
+            Tokenizer.from_file(folder / _TOKENIZER),
+            TokenShards.open(folder / _TRAIN),
+            TokenShards.open(folder / _VALID) if has_valid else None,
+        )
+
+
+def _write(
+    folder: Path,
+    kept: list[Document],
+    rest: list[Document],
+    tokenizer: Tokenizer | Callable[[Iterable[str]], Tokenizer],
+    source: dict[str, object],
+) -> None:
     if not any(document.text.strip() for document in kept):
         raise ValueError("the data holds no text; expected at least one document that is not empty")
     if not isinstance(tokenizer, Tokenizer):
         tokenizer = tokenizer(document.text for document in kept)
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(path)
+    tokenizer.save(folder / _TOKENIZER)
+    valid = folder / _VALID
     if valid.is_dir():  # left by a preparation that was interrupted, maybe by another tokenizer's
         shutil.rmtree(valid)
-    held = tokenize_documents(rest, tokenizer, valid) if rest else None
-    source_path.parent.mkdir(exist_ok=True)
-    source_path.write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
-    return Corpus(tokenizer, tokenize_documents(kept, tokenizer, train), held)
+    (folder / _SOURCE).parent.mkdir(exist_ok=True)
+    replace_text(folder / _SOURCE, json.dumps(source, indent=2) + "\n")
+    if rest:
+        tokenize_documents(rest, tokenizer, valid)
+    tokenize_documents(kept, tokenizer, folder / _TRAIN)
 
 
 def _hash(documents: Sequence[Document]) -> str:

@@ -65,6 +65,7 @@ class Tokenizer:
         *,
         special_tokens: Sequence[str] = (END_OF_TEXT,),
         min_frequency: int = 2,
+        allow_smaller: bool = False,
         num_threads: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Self:
@@ -75,11 +76,12 @@ class Tokenizer:
             vocab_size: special tokens, 256 bytes and merged tokens.
             special_tokens: take the ids from 0.
             min_frequency: pairs that occur less often are not merged.
+            allow_smaller: take as many tokens as the texts support where that is fewer.
             num_threads: default all cores; the result does not depend on it.
             progress: called now and then with the number of tokens so far and vocab_size.
 
         Raises:
-            ValueError: the texts do not support vocab_size tokens.
+            ValueError: the texts do not support vocab_size tokens, and allow_smaller is not set.
         """
         return cls(
             train_bpe(
@@ -87,6 +89,7 @@ class Tokenizer:
                 vocab_size=vocab_size,
                 special_tokens=special_tokens,
                 min_frequency=min_frequency,
+                allow_smaller=allow_smaller,
                 num_threads=num_threads,
                 progress=progress,
             )

@@ -5,8 +5,6 @@ has the values that are understood, and any other is an error. Nothing is approx
 """
 
 import json
-import os
-import threading
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from weldlm.atomic_file import replace_text
 from weldlm.tokenizer.byte_characters import bytes_from_characters, characters_from_bytes
 from weldlm.tokenizer.parts import AddedToken, BpeParts
 
@@ -90,17 +89,8 @@ def read_tokenizer_json(path: Path) -> BpeParts:
 
 
 def write_tokenizer_json(path: Path, parts: BpeParts) -> None:
-    """Writes the file under another name first, so that `path` is never half written."""
-    text = json.dumps(_document(parts), ensure_ascii=False, separators=(",", ":"))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Writes the file whole or not at all."""
+    replace_text(path, json.dumps(_document(parts), ensure_ascii=False, separators=(",", ":")))
 
 
 def _parse(data: bytes) -> object:

@@ -28,6 +28,7 @@ def train_bpe(
     vocab_size: int,
     special_tokens: Sequence[str],
     min_frequency: int,
+    allow_smaller: bool,
     num_threads: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> BpeParts:
@@ -45,6 +46,12 @@ def train_bpe(
         min_frequency,
         None if progress is None else lambda done: progress(done, vocab_size),
     )
+    if len(tokens) < vocab_size and not allow_smaller:
+        raise ValueError(
+            f"vocab_size is {vocab_size}, but these texts support {len(tokens)} tokens at "
+            f"min_frequency {min_frequency}; give more text, lower min_frequency, or ask for "
+            f"{len(tokens)} or fewer"
+        )
     added = tuple(AddedToken(content, i) for i, content in enumerate(special_tokens))
     return BpeParts(tokens, merges, added)
 

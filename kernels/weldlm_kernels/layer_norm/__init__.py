@@ -11,6 +11,7 @@ from torch import Tensor
 from weldlm_kernels.backend import choose, implementation
 from weldlm_kernels.layer_norm import reference
 from weldlm_kernels.registration import differentiable, register
+from weldlm_kernels.row_contract import check_rows, contiguous_like
 
 __all__ = ["layer_norm"]
 
@@ -44,30 +45,15 @@ def layer_norm(
         y in the dtype of `x`; with `residual` also the updated stream x + residual in its dtype.
 
     Raises:
-        ValueError: shapes do not fit.
+        ValueError: shapes do not fit, or the tensors are on several devices.
     """
-    _check(x, weight, bias, residual)
+    check_rows(x, weight, bias, residual)
     backend = choose("layer_norm", x)
     if backend == "reference":
         y, stream = reference.layer_norm(x, weight, bias, residual, eps)
     else:
         y, stream, _, _ = _layer_norm(x, weight, bias, residual, eps, backend)
     return y if residual is None else (y, stream)
-
-
-def _check(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None) -> None:
-    hidden_size = x.shape[-1] if x.dim() else 0
-    if weight.shape != (hidden_size,) or (bias is not None and bias.shape != (hidden_size,)):
-        bias_shape = None if bias is None else tuple(bias.shape)
-        raise ValueError(
-            f"weight {tuple(weight.shape)} and bias {bias_shape} do not fit x {tuple(x.shape)}; "
-            f"expected ({hidden_size},)"
-        )
-    if residual is not None and residual.shape != x.shape:
-        raise ValueError(
-            f"residual {tuple(residual.shape)} does not fit x {tuple(x.shape)}; "
-            "expected equal shapes"
-        )
 
 
 def _forward(
@@ -90,13 +76,9 @@ def _forward_fake(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     rows = x.numel() // x.shape[-1]
-    stream = x.new_empty(0) if residual is None else _empty_like(residual)
+    stream = x.new_empty(0) if residual is None else contiguous_like(residual)
     statistics = torch.empty(rows, dtype=torch.float32, device=x.device)
-    return _empty_like(x), stream, statistics, torch.empty_like(statistics)
-
-
-def _empty_like(x: Tensor) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
+    return contiguous_like(x), stream, statistics, torch.empty_like(statistics)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -106,7 +88,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(x if residual is None else stream, weight, mean, rstd)
     ctx.backend, ctx.x_dtype = backend, x.dtype
-    ctx.has_bias, ctx.has_residual = bias is not None, residual is not None
+    ctx.bias_dtype = None if bias is None else bias.dtype
+    ctx.has_residual = residual is not None
 
 
 def _backward(
@@ -121,7 +104,7 @@ def _backward(
     return (
         grad_x.to(ctx.x_dtype),
         grad_weight,
-        grad_bias if ctx.has_bias else None,
+        None if ctx.bias_dtype is None else grad_bias.to(ctx.bias_dtype),
         grad_x if ctx.has_residual else None,
         None,
         None,
@@ -151,7 +134,7 @@ def _backward_fake(
     rstd: Tensor,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _empty_like(stream), _empty_like(weight), _empty_like(weight)
+    return contiguous_like(stream), contiguous_like(weight), contiguous_like(weight)
 
 
 _forward_op = register(

@@ -11,6 +11,7 @@ from torch import Tensor
 from weldlm_kernels.backend import choose, implementation
 from weldlm_kernels.registration import differentiable, register
 from weldlm_kernels.rms_norm import reference
+from weldlm_kernels.row_contract import check_rows, contiguous_like
 
 __all__ = ["rms_norm"]
 
@@ -36,29 +37,15 @@ def rms_norm(
         y in the dtype of `x`; with `residual` also the updated stream x + residual in its dtype.
 
     Raises:
-        ValueError: shapes do not fit.
+        ValueError: shapes do not fit, or the tensors are on several devices.
     """
-    _check(x, weight, residual)
+    check_rows(x, weight, None, residual)
     backend = choose("rms_norm", x)
     if backend == "reference":
         y, stream = reference.rms_norm(x, weight, residual, eps)
     else:
         y, stream, _ = _rms_norm(x, weight, residual, eps, backend)
     return y if residual is None else (y, stream)
-
-
-def _check(x: Tensor, weight: Tensor, residual: Tensor | None) -> None:
-    hidden_size = x.shape[-1] if x.dim() else 0
-    if weight.shape != (hidden_size,):
-        raise ValueError(
-            f"weight {tuple(weight.shape)} does not fit x {tuple(x.shape)}; "
-            f"expected ({hidden_size},)"
-        )
-    if residual is not None and residual.shape != x.shape:
-        raise ValueError(
-            f"residual {tuple(residual.shape)} does not fit x {tuple(x.shape)}; "
-            "expected equal shapes"
-        )
 
 
 def _forward(
@@ -71,12 +58,8 @@ def _forward_fake(
     x: Tensor, weight: Tensor, residual: Tensor | None, eps: float, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     rows = x.numel() // x.shape[-1]
-    stream = x.new_empty(0) if residual is None else _empty_like(residual)
-    return _empty_like(x), stream, torch.empty(rows, dtype=torch.float32, device=x.device)
-
-
-def _empty_like(x: Tensor) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
+    stream = x.new_empty(0) if residual is None else contiguous_like(residual)
+    return contiguous_like(x), stream, torch.empty(rows, dtype=torch.float32, device=x.device)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -121,7 +104,7 @@ def _backward_fake(
     rstd: Tensor,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
-    return _empty_like(stream), _empty_like(weight)
+    return contiguous_like(stream), contiguous_like(weight)
 
 
 _forward_op = register(

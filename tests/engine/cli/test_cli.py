@@ -163,6 +163,17 @@ def test_learned_tokenizer_is_written(corpus: Path, tmp_path: Path) -> None:
     assert Tokenizer.from_file(out).vocab_size == 300
 
 
+def test_a_short_text_gets_a_smaller_vocabulary(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "tokenizer.json"
+
+    assert run("tokenizer", "train", corpus, "--out", out) == 0
+    size = Tokenizer.from_file(out).vocab_size
+    assert 257 < size < 8_192
+    assert f"supports a vocabulary of {size:,} tokens" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("as_json", [[], ["--json"]], ids=["text", "json"])
 def test_backends_names_every_operation(
     as_json: list[str], capsys: pytest.CaptureFixture[str]
@@ -183,7 +194,17 @@ BAD_CALLS = {
     "empty corpus": (["train", "--data", "{tmp}/empty.txt", "--out", "{tmp}/run", "--steps", "1"],
                      "holds no text; expected at least one document"),
     "vocabulary too large": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run",
-                              "--steps", "1", "--vocab-size", "60000"], "60000"),
+                              "--steps", "1", "--vocab-size", "60000"],
+                             "--vocab-size is 60000, but these texts support"),
+    "nothing to resume": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run",
+                           "--steps", "1", "--resume"], "holds no run to go on from; leave out"),
+    "context of one": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run",
+                        "--steps", "1", "--context-length", "1"], "--context-length is 1"),
+    "row of one": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run",
+                    "--steps", "1", "--row-length", "1"], "--row-length is 1; expected at least 2"),
+    "no steps": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run", "--steps", "0"],
+                 "--steps is 0; expected at least 1"),
+    "no device": (["backends", "--device", "tpu"], "device 'tpu' is not available here"),
     "no budget": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run"],
                   "neither steps nor minutes is given"),
     "unknown preset": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run",
@@ -199,7 +220,7 @@ BAD_CALLS = {
                           "is not in the range"),
     "no prompt": (["generate", "--model", "{tmp}/model"], "give either --prompt or --input"),
     "bad temperature": (["generate", "--model", "{tmp}/model", "--prompt", "x",
-                         "--temperature", "-1"], "temperature is -1.0; expected 0"),
+                         "--temperature", "-1"], "--temperature is -1.0; expected 0"),
     "bad minutes": (["demo", "--minutes", "0"], "--minutes is 0.0; expected a number above 0"),
     "no folder": (["tokenizer", "train", "{tmp}/corpus.txt", "--out", "{tmp}/no/t.json"],
                   "is not a folder; make it"),

@@ -1,0 +1,45 @@
+"""Files that exist whole or not at all: written aside, synced to the disk, renamed."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["DRAFT_SUFFIX", "replace_file", "replace_text", "sync"]
+
+DRAFT_SUFFIX = ".partial"  # of hidden files and folders that are not finished
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Yields a path to write to; the file there becomes `path` when the block ends well.
+
+    `path` is at every moment either the old file or the new one; nothing stays if the block fails.
+
+    Raises:
+        OSError: the file cannot be written, for example because the disk is full.
+    """
+    writer = f"{os.getpid()}-{threading.get_ident()}"
+    draft = path.with_name(f".{path.name}.{writer}{DRAFT_SUFFIX}")
+    try:
+        yield draft
+        sync(draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a text file in UTF-8 as `replace_file` does."""
+    with replace_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+def sync(path: Path) -> None:
+    """Makes a file or folder survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
