@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-#include "tokenizer/pretokenize.hpp"
+#include "tokenizer/patterns.hpp"
 #include "tokenizer/trainer.hpp"
 
 namespace py = pybind11;

@@ -4,6 +4,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace weldlm {
 namespace {
@@ -14,24 +15,66 @@ constexpr std::size_t max_short_bytes = 64;
 constexpr std::size_t max_kept_bytes = std::size_t{1} << 16;
 constexpr std::uint32_t no_position = std::numeric_limits<std::uint32_t>::max();
 
-}  // namespace
-
-Bpe::Bpe(const std::array<std::uint32_t, 256>& byte_ids, const std::vector<Merge>& merges)
-    : byte_ids_(byte_ids), ranks_(merges) {
-  results_.reserve(merges.size());
-  for (const Merge& merge : merges) results_.push_back(merge.result);
+std::array<std::uint32_t, 256> find_byte_ids(const Vocabulary& vocabulary) {
+  std::array<std::uint32_t, 256> byte_ids;
+  for (std::size_t byte = 0; byte < byte_ids.size(); ++byte) {
+    const char character = static_cast<char>(byte);
+    const auto id = vocabulary.id(std::string_view(&character, 1));
+    if (!id) {
+      throw std::invalid_argument("no token stands for the byte " + std::to_string(byte) +
+                                  "; a byte-level vocabulary has one for each of the 256");
+    }
+    byte_ids[byte] = *id;
+  }
+  return byte_ids;
 }
 
-void Bpe::encode_piece(std::string_view piece, BpeScratch& scratch,
-                       std::vector<std::uint32_t>& ids) const {
-  if (piece.size() <= max_short_bytes) {
-    encode_short(piece, ids);
-  } else {
-    encode_long(piece, scratch, ids);
+std::vector<Merge> checked(std::vector<Merge> merges, const Vocabulary& vocabulary) {
+  for (std::size_t rank = 0; rank < merges.size(); ++rank) {
+    const auto& [left, right, result] = merges[rank];
+    const std::string_view joined = vocabulary.token(result);
+    const std::string_view first = vocabulary.token(left);
+    const bool is_sum =
+        joined.substr(0, first.size()) == first &&
+        joined.substr(std::min(first.size(), joined.size())) == vocabulary.token(right);
+    if (!is_sum || joined.size() <= first.size() || first.empty()) {
+      throw std::invalid_argument("merge " + std::to_string(rank) + " joins ids " +
+                                  std::to_string(left) + " and " + std::to_string(right) +
+                                  " into id " + std::to_string(result) +
+                                  ", whose bytes are not theirs end to end");
+    }
+  }
+  return merges;
+}
+
+}  // namespace
+
+ByteBpe::ByteBpe(const Vocabulary& vocabulary, std::vector<Merge> merges)
+    : byte_ids_(find_byte_ids(vocabulary)),
+      merges_(checked(std::move(merges), vocabulary)),
+      ranks_(merges_) {
+  sizes_.reserve(vocabulary.size());
+  for (std::size_t id = 0; id < vocabulary.size(); ++id) {
+    const std::string_view token = vocabulary.token(static_cast<std::int64_t>(id));
+    sizes_.push_back(static_cast<std::uint32_t>(token.size()));
   }
 }
 
-void Bpe::encode_short(std::string_view piece, std::vector<std::uint32_t>& ids) const {
+std::unique_ptr<Workspace> ByteBpe::make_workspace() const {
+  return std::make_unique<BpeWorkspace>(merges_.size());
+}
+
+void ByteBpe::encode(std::string_view piece, Workspace* workspace, TokenSink& sink) const {
+  if (piece.size() <= max_short_bytes) {
+    encode_short(piece, sink);
+  } else {
+    encode_long(piece, static_cast<BpeWorkspace&>(*workspace), sink);
+  }
+}
+
+void ByteBpe::add(std::uint32_t id, TokenSink& sink) const { sink.add(id, sizes_[id]); }
+
+void ByteBpe::encode_short(std::string_view piece, TokenSink& sink) const {
   std::array<std::uint32_t, max_short_bytes> tokens;
   std::array<std::uint32_t, max_short_bytes> ranks;  // of the pair (i, i + 1)
   std::size_t size = piece.size();
@@ -43,51 +86,46 @@ void Bpe::encode_short(std::string_view piece, std::vector<std::uint32_t>& ids) 
     const auto lowest = std::min_element(ranks.begin(), ranks.begin() + (size - 1));
     if (*lowest == no_rank) break;
     const auto at = static_cast<std::size_t>(lowest - ranks.begin());
-    tokens[at] = results_[*lowest];
+    tokens[at] = merges_[*lowest].result;
     std::copy(tokens.begin() + at + 2, tokens.begin() + size, tokens.begin() + at + 1);
     std::copy(lowest + 1, ranks.begin() + (size - 1), lowest);
     --size;
     if (at + 1 < size) ranks[at] = ranks_.rank(tokens[at], tokens[at + 1]);
     if (at > 0) ranks[at - 1] = ranks_.rank(tokens[at - 1], tokens[at]);
   }
-  ids.insert(ids.end(), tokens.begin(), tokens.begin() + size);
+  for (std::size_t i = 0; i < size; ++i) add(tokens[i], sink);
 }
 
-void Bpe::encode_long(std::string_view piece, BpeScratch& scratch,
-                      std::vector<std::uint32_t>& ids) const {
-  if (piece.size() >= no_position) {
-    throw std::invalid_argument("a piece of " + std::to_string(piece.size()) +
-                                " bytes without a boundary; expected fewer than 4 GiB: "
-                                "split the text");
-  }
-  link_bytes(piece, scratch);
-  merge_linked(scratch);
-  for (std::uint32_t i = 0; i != no_position; i = scratch.next[i]) {
-    ids.push_back(scratch.ids[i]);
-  }
-  scratch.queue.reset();
-  if (piece.size() > max_kept_bytes) scratch = BpeScratch(num_merges());
+void ByteBpe::encode_long(std::string_view piece, BpeWorkspace& workspace, TokenSink& sink) const {
+  link_bytes(piece, workspace);
+  merge_linked(workspace);
+  for (std::uint32_t i = 0; i != no_position; i = workspace.next[i]) add(workspace.ids[i], sink);
+  workspace.queue.reset();
+  if (piece.size() > max_kept_bytes) workspace = BpeWorkspace(merges_.size());
 }
 
 // Makes the piece a doubly linked list of its bytes and queues every pair that can merge.
-void Bpe::link_bytes(std::string_view piece, BpeScratch& scratch) const {
+void ByteBpe::link_bytes(std::string_view piece, BpeWorkspace& workspace) const {
   const auto size = static_cast<std::uint32_t>(piece.size());
-  scratch.ids.resize(size);
-  scratch.next.resize(size);
-  scratch.previous.resize(size);
+  workspace.ids.resize(size);
+  workspace.next.resize(size);
+  workspace.previous.resize(size);
   for (std::uint32_t i = 0; i < size; ++i) {
-    scratch.ids[i] = byte_ids_[static_cast<unsigned char>(piece[i])];
-    scratch.next[i] = i + 1 < size ? i + 1 : no_position;
-    scratch.previous[i] = i > 0 ? i - 1 : no_position;
+    workspace.ids[i] = byte_ids_[static_cast<unsigned char>(piece[i])];
+    workspace.next[i] = i + 1 < size ? i + 1 : no_position;
+    workspace.previous[i] = i > 0 ? i - 1 : no_position;
   }
   for (std::uint32_t i = 0; i + 1 < size; ++i) {
-    const std::uint32_t rank = ranks_.rank(scratch.ids[i], scratch.ids[i + 1]);
-    if (rank != no_rank) scratch.queue.push(rank, i);
+    const std::uint32_t rank = ranks_.rank(workspace.ids[i], workspace.ids[i + 1]);
+    if (rank != no_rank) workspace.queue.push(rank, i);
   }
 }
 
-void Bpe::merge_linked(BpeScratch& scratch) const {
-  auto& [queue, ids, next, previous] = scratch;
+void ByteBpe::merge_linked(BpeWorkspace& workspace) const {
+  auto& queue = workspace.queue;
+  auto& ids = workspace.ids;
+  auto& next = workspace.next;
+  auto& previous = workspace.previous;
   constexpr std::uint32_t merged_away = no_rank;  // no token has this id
   while (!queue.empty()) {
     const auto [rank, at] = queue.pop();
@@ -95,7 +133,7 @@ void Bpe::merge_linked(BpeScratch& scratch) const {
     // entries go stale when a neighbor merged first
     if (ids[at] == merged_away || right == no_position) continue;
     if (ranks_.rank(ids[at], ids[right]) != rank) continue;
-    ids[at] = results_[rank];
+    ids[at] = merges_[rank].result;
     ids[right] = merged_away;
     next[at] = next[right];
     if (next[at] != no_position) {

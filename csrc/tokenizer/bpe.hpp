@@ -4,17 +4,20 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string_view>
 #include <vector>
 
 #include "tokenizer/merge_table.hpp"
+#include "tokenizer/model.hpp"
 #include "tokenizer/rank_queue.hpp"
+#include "tokenizer/vocabulary.hpp"
 
 namespace weldlm {
 
-// Memory that encoding needs between pieces; one for each thread that encodes.
-struct BpeScratch {
-  explicit BpeScratch(std::size_t num_ranks) : queue(num_ranks) {}
+// Memory that long pieces need.
+struct BpeWorkspace : Workspace {
+  explicit BpeWorkspace(std::size_t num_ranks) : queue(num_ranks) {}
 
   RankQueue queue;
   std::vector<std::uint32_t> ids;
@@ -22,27 +25,31 @@ struct BpeScratch {
   std::vector<std::uint32_t> previous;
 };
 
-class Bpe {
+// BPE over bytes: every byte has a token.
+class ByteBpe : public Model {
  public:
-  // `byte_ids[b]` is the id of the token of the one byte b.
-  Bpe(const std::array<std::uint32_t, 256>& byte_ids, const std::vector<Merge>& merges);
+  // tokens[id] are the bytes of the token; `merges` in the order of their ranks. Throws
+  // std::invalid_argument unless every byte has a token and every merge joins the bytes of its parts.
+  ByteBpe(const Vocabulary& vocabulary, std::vector<Merge> merges);
 
-  std::size_t num_merges() const noexcept { return results_.size(); }
+  const std::vector<Merge>& merges() const noexcept { return merges_; }
 
-  // Appends the ids of `piece` to `ids`. Time is O(n log n) in the bytes of the piece.
-  void encode_piece(std::string_view piece, BpeScratch& scratch,
-                    std::vector<std::uint32_t>& ids) const;
+  std::unique_ptr<Workspace> make_workspace() const override;
+
+  // Time is O(n log n) in the bytes of the piece.
+  void encode(std::string_view piece, Workspace* workspace, TokenSink& sink) const override;
 
  private:
-  void encode_short(std::string_view piece, std::vector<std::uint32_t>& ids) const;
-  void encode_long(std::string_view piece, BpeScratch& scratch,
-                   std::vector<std::uint32_t>& ids) const;
-  void link_bytes(std::string_view piece, BpeScratch& scratch) const;
-  void merge_linked(BpeScratch& scratch) const;
+  void encode_short(std::string_view piece, TokenSink& sink) const;
+  void encode_long(std::string_view piece, BpeWorkspace& workspace, TokenSink& sink) const;
+  void link_bytes(std::string_view piece, BpeWorkspace& workspace) const;
+  void merge_linked(BpeWorkspace& workspace) const;
+  void add(std::uint32_t id, TokenSink& sink) const;
 
   std::array<std::uint32_t, 256> byte_ids_;
+  std::vector<Merge> merges_;
   MergeTable ranks_;
-  std::vector<std::uint32_t> results_;  // rank -> id of the merged token
+  std::vector<std::uint32_t> sizes_;  // of each token, in bytes
 };
 
 }  // namespace weldlm

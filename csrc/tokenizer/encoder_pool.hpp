@@ -7,23 +7,27 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
-#include "tokenizer/bpe.hpp"
+#include "tokenizer/model.hpp"
+#include "tokenizer/normalizer.hpp"
 #include "tokenizer/word_cache.hpp"
 
 namespace weldlm {
 
 struct EncoderState {
-  explicit EncoderState(std::size_t num_ranks) : scratch(num_ranks) {}
+  explicit EncoderState(std::unique_ptr<Workspace> model_workspace)
+      : workspace(std::move(model_workspace)) {}
 
   WordCache cache;
-  BpeScratch scratch;
+  std::unique_ptr<Workspace> workspace;
+  std::vector<ByteRange> pieces;
 };
 
 class EncoderPool {
  public:
-  explicit EncoderPool(std::size_t num_ranks) : num_ranks_(num_ranks) {}
+  explicit EncoderPool(std::shared_ptr<const Model> model) : model_(std::move(model)) {}
   EncoderPool(const EncoderPool&) = delete;
   EncoderPool& operator=(const EncoderPool&) = delete;
   ~EncoderPool() { clear(); }
@@ -34,7 +38,7 @@ class EncoderPool {
         return std::unique_ptr<EncoderState>(state);
       }
     }
-    return std::make_unique<EncoderState>(num_ranks_);
+    return std::make_unique<EncoderState>(model_->make_workspace());
   }
 
   // A state whose call failed is not put back: its queues may be half full.
@@ -55,7 +59,7 @@ class EncoderPool {
  private:
   static constexpr std::size_t max_kept_states = 64;
 
-  std::size_t num_ranks_;
+  std::shared_ptr<const Model> model_;
   std::array<std::atomic<EncoderState*>, max_kept_states> slots_{};
 };
 

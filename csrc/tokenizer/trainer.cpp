@@ -9,7 +9,7 @@
 
 #include "tokenizer/pair_statistics.hpp"
 #include "tokenizer/parallel.hpp"
-#include "tokenizer/pretokenize.hpp"
+#include "tokenizer/patterns.hpp"
 
 namespace weldlm {
 namespace {

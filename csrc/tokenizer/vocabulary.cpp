@@ -5,7 +5,7 @@
 
 namespace weldlm {
 
-Vocabulary::Vocabulary(const std::vector<std::string>& tokens) {
+TokenBytes::TokenBytes(const std::vector<std::string>& tokens) {
   if (tokens.empty() || tokens.size() >= std::numeric_limits<std::uint32_t>::max()) {
     throw std::invalid_argument("a vocabulary of " + std::to_string(tokens.size()) +
                                 " tokens; expected 1 to 2^32 - 2");
@@ -16,19 +16,9 @@ Vocabulary::Vocabulary(const std::vector<std::string>& tokens) {
     bytes_ += token;
     offsets_.push_back(bytes_.size());
   }
-  ids_.reserve(tokens.size());
-  for (std::size_t id = 0; id < size(); ++id) {
-    ids_.emplace(token(static_cast<std::int64_t>(id)), static_cast<std::uint32_t>(id));
-  }
 }
 
-std::optional<std::uint32_t> Vocabulary::id(std::string_view token) const {
-  const auto found = ids_.find(token);
-  if (found == ids_.end()) return std::nullopt;
-  return found->second;
-}
-
-std::string_view Vocabulary::token(std::int64_t id) const {
+std::string_view TokenBytes::of(std::int64_t id) const {
   if (id < 0 || static_cast<std::uint64_t>(id) >= size()) {
     throw std::invalid_argument(
         "id " + std::to_string(id) + " is not in the vocabulary: " + "expected 0 to " +
@@ -38,13 +28,18 @@ std::string_view Vocabulary::token(std::int64_t id) const {
   return std::string_view(bytes_).substr(offsets_[index], offsets_[index + 1] - offsets_[index]);
 }
 
-std::string Vocabulary::decode(std::span<const std::int64_t> ids) const {
-  std::size_t size = 0;
-  for (const std::int64_t id : ids) size += token(id).size();
-  std::string text;
-  text.reserve(size);
-  for (const std::int64_t id : ids) text += token(id);
-  return text;
+Vocabulary::Vocabulary(const std::vector<std::string>& tokens) : tokens_(tokens) {
+  ids_.reserve(tokens.size());
+  for (std::size_t id = 0; id < size(); ++id) {
+    const std::string_view bytes = token(static_cast<std::int64_t>(id));
+    if (!bytes.empty()) ids_.emplace(bytes, static_cast<std::uint32_t>(id));
+  }
+}
+
+std::optional<std::uint32_t> Vocabulary::id(std::string_view token) const {
+  const auto found = ids_.find(token);
+  if (found == ids_.end()) return std::nullopt;
+  return found->second;
 }
 
 }  // namespace weldlm

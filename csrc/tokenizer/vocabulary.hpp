@@ -1,10 +1,9 @@
-// The bytes of every token, ids 0 to size() - 1 without a gap.
+// The bytes of every token, ids 0 to size() - 1.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -12,25 +11,40 @@
 
 namespace weldlm {
 
+// A string for each id, end to end in one block.
+class TokenBytes {
+ public:
+  // Throws std::invalid_argument unless there are 1 to 2^32 - 2 tokens.
+  explicit TokenBytes(const std::vector<std::string>& tokens);
+
+  std::size_t size() const noexcept { return offsets_.size() - 1; }
+
+  // Throws std::invalid_argument on an id out of range.
+  std::string_view of(std::int64_t id) const;
+
+ private:
+  std::string bytes_;
+  std::vector<std::size_t> offsets_;
+};
+
 class Vocabulary {
  public:
-  // Where two tokens have the same bytes, `id` gives the lower one.
+  // Where two tokens have the same bytes, `id` gives the lower one. An empty token is an id that
+  // stands for nothing.
   explicit Vocabulary(const std::vector<std::string>& tokens);
 
   // The map from bytes to ids points into the storage of this object.
   Vocabulary(const Vocabulary&) = delete;
   Vocabulary& operator=(const Vocabulary&) = delete;
 
-  std::size_t size() const noexcept { return offsets_.size() - 1; }
+  std::size_t size() const noexcept { return tokens_.size(); }
   std::optional<std::uint32_t> id(std::string_view token) const;
 
-  // Both throw std::invalid_argument on an id out of range.
-  std::string_view token(std::int64_t id) const;
-  std::string decode(std::span<const std::int64_t> ids) const;
+  // Throws std::invalid_argument on an id out of range.
+  std::string_view token(std::int64_t id) const { return tokens_.of(id); }
 
  private:
-  std::string bytes_;
-  std::vector<std::size_t> offsets_;
+  TokenBytes tokens_;
   std::unordered_map<std::string_view, std::uint32_t> ids_;
 };
 

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "check.hpp"
-#include "tokenizer/pretokenize.hpp"
+#include "tokenizer/patterns.hpp"
 #include "tokenizer/unicode.hpp"
 
 namespace weldlm::test {

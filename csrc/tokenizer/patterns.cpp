@@ -1,7 +1,10 @@
-#include "tokenizer/pretokenize.hpp"
+#include "tokenizer/patterns.hpp"
 
 #include <array>
 #include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <utility>
 
 #include "tokenizer/unicode.hpp"
 
@@ -76,6 +79,10 @@ std::size_t space_run_end(std::string_view text, std::size_t start) noexcept {
   return end == text.size() || last == start ? end : last;
 }
 
+constexpr std::array<std::pair<std::string_view, PieceEnd>, 1> families{{
+    {"gpt2", gpt2_piece_end},
+}};
+
 }  // namespace
 
 std::size_t gpt2_piece_end(std::string_view text, std::size_t start) noexcept {
@@ -92,6 +99,27 @@ std::size_t gpt2_piece_end(std::string_view text, std::size_t start) noexcept {
     }
   }
   return space_run_end(text, start);
+}
+
+std::size_t PatternPretokenizer::split(std::string_view text, std::size_t start,
+                                       std::vector<ByteRange>& pieces) const {
+  for (std::size_t count = 0; count < batch_size && start < text.size(); ++count) {
+    const std::size_t end = piece_end_(text, start);
+    pieces.push_back({start, end});
+    start = end;
+  }
+  return start;
+}
+
+PieceEnd find_pattern(std::string_view name) {
+  std::string known;
+  for (const auto& [family, piece_end] : families) {
+    if (name == family) return piece_end;
+    known += known.empty() ? "" : ", ";
+    known += family;
+  }
+  throw std::invalid_argument("pattern family '" + std::string(name) +
+                              "' does not exist; expected one of " + known);
 }
 
 }  // namespace weldlm

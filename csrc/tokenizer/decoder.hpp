@@ -1,0 +1,38 @@
+// From ids to bytes of text: what each token adds, and what it adds where the text begins.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tokenizer/vocabulary.hpp"
+
+namespace weldlm {
+
+class Decoder {
+ public:
+  // texts[id] is what a token adds, first_texts[id] what it adds as the first one; where that is
+  // empty, the two are the same. Tokens of `silent_ids` add nothing, and the one behind them is
+  // still the first.
+  Decoder(const std::vector<std::string>& texts, const std::vector<std::string>& first_texts,
+          std::span<const std::uint32_t> silent_ids);
+
+  std::size_t size() const noexcept { return texts_.size(); }
+
+  // Both throw std::invalid_argument on an id out of range.
+  std::string_view text(std::int64_t id, bool is_first) const;
+  std::string decode(std::span<const std::int64_t> ids) const;
+
+  bool is_silent(std::int64_t id) const { return is_silent_[static_cast<std::size_t>(id)]; }
+
+ private:
+  TokenBytes texts_;
+  TokenBytes first_texts_;
+  bool has_first_texts_;
+  std::vector<bool> is_silent_;
+};
+
+}  // namespace weldlm

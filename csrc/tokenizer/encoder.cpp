@@ -1,0 +1,235 @@
+#include "tokenizer/encoder.hpp"
+
+#include <algorithm>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "tokenizer/parallel.hpp"
+#include "tokenizer/unicode.hpp"
+
+namespace weldlm {
+namespace {
+
+// Texts are handed to threads in groups of about this size.
+constexpr std::size_t min_group_bytes = std::size_t{1} << 15;
+
+// First indices of the groups of texts, and the number of texts.
+std::vector<std::size_t> group_texts(std::span<const std::string_view> texts) {
+  std::vector<std::size_t> begins{0};
+  std::size_t size = 0;
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    size += texts[i].size();
+    if (size < min_group_bytes) continue;
+    begins.push_back(i + 1);
+    size = 0;
+  }
+  if (begins.back() != texts.size()) begins.push_back(texts.size());
+  return begins;
+}
+
+// Grows a range of bytes to whole characters.
+ByteRange whole_characters(std::string_view text, ByteRange range) noexcept {
+  while (range.begin > 0 && is_continuation(text, range.begin)) --range.begin;
+  while (is_continuation(text, range.end)) ++range.end;
+  return range;
+}
+
+}  // namespace
+
+// One text on its way through the parts of an encoder.
+class Encoder::Call {
+ public:
+  // `ranges` may be null; where it is not, the sink wants sizes.
+  Call(const Encoder& encoder, const TokenMask& mask, EncoderState& state, TokenSink& sink,
+       std::vector<ByteRange>* ranges)
+      : parts_(encoder.parts_),
+        added_tokens_(encoder.added_tokens_),
+        mask_(mask),
+        state_(state),
+        sink_(sink),
+        ranges_(ranges) {}
+
+  void encode(std::string_view text) {
+    std::size_t start = 0;
+    while (const auto match = added_tokens_.find(text, start, 0, mask_)) {
+      encode_segment(text.substr(start, match->begin - start), start);
+      add_token(*match, {match->begin, match->end});
+      start = match->end;
+    }
+    encode_segment(text.substr(start), start);
+  }
+
+ private:
+  // Text between added tokens, which begins at byte `base` of the whole.
+  void encode_segment(std::string_view text, std::size_t base) {
+    if (text.empty()) return;
+    base_ = base;
+    is_start_ = base == 0;
+    if (parts_.normalizer == nullptr && parts_.rewriter == nullptr) {
+      encode_normalized(text, nullptr);
+      return;
+    }
+    const NormalizedText source(text, ranges_ != nullptr);
+    if (parts_.normalizer == nullptr) {
+      encode_normalized(source.text(), &source);
+      return;
+    }
+    NormalizedText normalized;
+    parts_.normalizer->normalize(source, is_start_, normalized);
+    encode_normalized(normalized.text(), &normalized);
+  }
+
+  // `origins` is null where `text` is the text that was given.
+  void encode_normalized(std::string_view text, const NormalizedText* origins) {
+    std::size_t start = 0;
+    while (const auto match = added_tokens_.find(text, start, 1, mask_)) {
+      encode_part(text, origins, {start, match->begin});
+      add_token(*match, origin(text, origins, {match->begin, match->end}));
+      start = match->end;
+    }
+    encode_part(text, origins, {start, text.size()});
+  }
+
+  void encode_part(std::string_view text, const NormalizedText* origins, ByteRange part) {
+    if (part.begin == part.end) return;
+    if (parts_.rewriter == nullptr) {
+      encode_pieces(text, origins, part);
+      return;
+    }
+    NormalizedText source;
+    source.restart(*origins);
+    source.copy(*origins, part.begin, part.end);
+    NormalizedText rewritten;
+    parts_.rewriter->normalize(source, is_start_ && part.begin == 0, rewritten);
+    encode_pieces(rewritten.text(), &rewritten, {0, rewritten.text().size()});
+  }
+
+  void encode_pieces(std::string_view text, const NormalizedText* origins, ByteRange part) {
+    const std::string_view inside = text.substr(part.begin, part.end - part.begin);
+    if (parts_.pretokenizer == nullptr) {
+      if (!inside.empty()) encode_piece(text, origins, part);
+      return;
+    }
+    for (std::size_t start = 0; start < inside.size();) {
+      state_.pieces.clear();
+      start = parts_.pretokenizer->split(inside, start, state_.pieces);
+      for (const auto& [begin, end] : state_.pieces) {
+        encode_piece(text, origins, {part.begin + begin, part.begin + end});
+      }
+    }
+  }
+
+  void encode_piece(std::string_view text, const NormalizedText* origins, ByteRange range) {
+    const std::string_view piece = text.substr(range.begin, range.end - range.begin);
+    const bool is_cached = ranges_ == nullptr && WordCache::accepts(piece);
+    if (is_cached && state_.cache.append_ids(piece, sink_.ids)) return;
+    if (piece.size() >= Model::max_piece_bytes) {
+      throw std::invalid_argument("a piece of " + std::to_string(piece.size()) +
+                                  " bytes without a boundary; expected fewer than 4 GiB: "
+                                  "split the text");
+    }
+    const std::size_t before = sink_.ids.size();
+    parts_.model->encode(piece, state_.workspace.get(), sink_);
+    if (is_cached) state_.cache.insert(piece, std::span(sink_.ids).subspan(before));
+    if (ranges_ == nullptr) return;
+    std::size_t begin = range.begin;
+    for (std::size_t i = before; i < sink_.ids.size(); ++i) {
+      const std::size_t end = begin + sink_.sizes[i];
+      ranges_->push_back(origin(text, origins, {begin, end}));
+      begin = end;
+    }
+  }
+
+  void add_token(const AddedTokens::Match& match, ByteRange range) {
+    sink_.add(added_tokens_.tokens()[match.index].id, 0);
+    if (ranges_ != nullptr) ranges_->push_back(range);
+  }
+
+  // The bytes of the whole text behind [begin, end) of a normalized segment.
+  ByteRange origin(std::string_view text, const NormalizedText* origins, ByteRange range) const {
+    if (ranges_ == nullptr) return range;
+    const ByteRange found = origins == nullptr ? whole_characters(text, range)
+                                               : origins->origin(range.begin, range.end);
+    return {base_ + found.begin, base_ + found.end};
+  }
+
+  const EncoderParts& parts_;
+  const AddedTokens& added_tokens_;
+  const TokenMask& mask_;
+  EncoderState& state_;
+  TokenSink& sink_;
+  std::vector<ByteRange>* ranges_;
+  std::size_t base_ = 0;
+  bool is_start_ = true;
+};
+
+Encoder::Encoder(EncoderParts parts)
+    : parts_(std::move(parts)), added_tokens_(parts_.added_tokens), pool_(parts_.model) {
+  if (parts_.model == nullptr) throw std::invalid_argument("an encoder needs a model");
+}
+
+std::vector<std::uint32_t> Encoder::encode(std::string_view text,
+                                           const SpecialTokenPolicy& policy) const {
+  if (!policy.disallowed_ids.empty()) {
+    added_tokens_.refuse(text, "text", added_tokens_.mask_of(policy.disallowed_ids));
+  }
+  const TokenMask mask = added_tokens_.mask_with(policy.allowed_ids);
+  TokenSink sink;
+  auto state = pool_.take();
+  Call(*this, mask, *state, sink, nullptr).encode(text);
+  pool_.put(std::move(state));
+  return std::move(sink.ids);
+}
+
+LocatedIds Encoder::encode_located(std::string_view text, const SpecialTokenPolicy& policy) const {
+  if (!policy.disallowed_ids.empty()) {
+    added_tokens_.refuse(text, "text", added_tokens_.mask_of(policy.disallowed_ids));
+  }
+  const TokenMask mask = added_tokens_.mask_with(policy.allowed_ids);
+  TokenSink sink;
+  sink.wants_sizes = true;
+  LocatedIds located;
+  auto state = pool_.take();
+  Call(*this, mask, *state, sink, &located.ranges).encode(text);
+  pool_.put(std::move(state));
+  located.ids = std::move(sink.ids);
+  return located;
+}
+
+RaggedIds Encoder::encode_batch(std::span<const std::string_view> texts, std::size_t num_threads,
+                                const SpecialTokenPolicy& policy) const {
+  const TokenMask allowed = added_tokens_.mask_with(policy.allowed_ids);
+  const TokenMask disallowed = added_tokens_.mask_of(policy.disallowed_ids);
+  const std::vector<std::size_t> begins = group_texts(texts);
+  std::vector<std::vector<std::uint32_t>> group_ids(begins.size() - 1);
+  RaggedIds ragged;
+  ragged.offsets.resize(texts.size() + 1);
+
+  // offsets[i + 1] first holds the number of ids of text i
+  parallel_for(group_ids.size(), num_threads, [&](std::size_t, std::size_t group) {
+    auto state = pool_.take();
+    TokenSink sink;
+    for (std::size_t i = begins[group]; i < begins[group + 1]; ++i) {
+      if (!policy.disallowed_ids.empty()) {
+        added_tokens_.refuse(texts[i], "text " + std::to_string(i), disallowed);
+      }
+      const std::size_t before = sink.ids.size();
+      Call(*this, allowed, *state, sink, nullptr).encode(texts[i]);
+      ragged.offsets[i + 1] = static_cast<std::int64_t>(sink.ids.size() - before);
+    }
+    group_ids[group] = std::move(sink.ids);
+    pool_.put(std::move(state));
+  });
+
+  for (std::size_t i = 0; i < texts.size(); ++i) ragged.offsets[i + 1] += ragged.offsets[i];
+  ragged.ids.reserve(static_cast<std::size_t>(ragged.offsets.back()));
+  for (auto& ids : group_ids) {
+    ragged.ids.insert(ragged.ids.end(), ids.begin(), ids.end());
+    ids = {};
+  }
+  return ragged;
+}
+
+}  // namespace weldlm

@@ -1,0 +1,61 @@
+#include "tokenizer/normalizer.hpp"
+
+#include "tokenizer/unicode.hpp"
+
+namespace weldlm {
+
+NormalizedText::NormalizedText(std::string_view text, bool has_origins)
+    : text_(text), has_origins_(has_origins) {
+  if (!has_origins) return;
+  origins_.reserve(text.size());
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = begin + char_at(text, begin).size;
+    origins_.insert(origins_.end(), end - begin, ByteRange{begin, end});
+    begin = end;
+  }
+}
+
+ByteRange NormalizedText::origin(std::size_t begin, std::size_t end) const noexcept {
+  if (begin < end) return {origins_[begin].begin, origins_[end - 1].end};
+  if (begin < origins_.size()) return {origins_[begin].begin, origins_[begin].begin};
+  const std::size_t last = origins_.empty() ? 0 : origins_.back().end;
+  return {last, last};
+}
+
+void NormalizedText::restart(const NormalizedText& source) {
+  text_.clear();
+  origins_.clear();
+  has_origins_ = source.has_origins_;
+}
+
+void NormalizedText::copy(const NormalizedText& source, std::size_t begin, std::size_t end) {
+  text_.append(source.text_, begin, end - begin);
+  if (!has_origins_) return;
+  const auto first = source.origins_.begin();
+  origins_.insert(origins_.end(), first + static_cast<std::ptrdiff_t>(begin),
+                  first + static_cast<std::ptrdiff_t>(end));
+}
+
+void NormalizedText::replace(const NormalizedText& source, std::size_t begin, std::size_t end,
+                             std::string_view bytes) {
+  text_ += bytes;
+  if (has_origins_) origins_.insert(origins_.end(), bytes.size(), source.origin(begin, end));
+}
+
+void NormalizerSequence::normalize(const NormalizedText& source, bool is_start,
+                                   NormalizedText& result) const {
+  if (steps_.empty()) {
+    result.restart(source);
+    result.copy(source, 0, source.text().size());
+    return;
+  }
+  NormalizedText previous;
+  const NormalizedText* input = &source;
+  for (const auto& step : steps_) {
+    if (input != &source) std::swap(previous, result);
+    step->normalize(*input, is_start, result);
+    input = &previous;
+  }
+}
+
+}  // namespace weldlm

@@ -1,0 +1,73 @@
+// Normalizers rewrite text before it is split into pieces, and remember, where asked to, which
+// bytes of the original each byte of the result stands for.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace weldlm {
+
+// A range of bytes.
+struct ByteRange {
+  std::size_t begin;
+  std::size_t end;
+
+  bool operator==(const ByteRange&) const = default;
+};
+
+class NormalizedText {
+ public:
+  NormalizedText() = default;
+  // The text itself, each byte standing for its own character if `has_origins`.
+  NormalizedText(std::string_view text, bool has_origins);
+
+  std::string_view text() const noexcept { return text_; }
+  bool has_origins() const noexcept { return has_origins_; }
+
+  // The bytes of the original that [begin, end) stands for.
+  ByteRange origin(std::size_t begin, std::size_t end) const noexcept;
+
+  // Makes this the empty text that is built from `source`; keeps its memory.
+  void restart(const NormalizedText& source);
+
+  // Appends [begin, end) of `source` as it is.
+  void copy(const NormalizedText& source, std::size_t begin, std::size_t end);
+
+  // Appends `bytes` that stand for [begin, end) of `source`; where that is empty, for nothing.
+  void replace(const NormalizedText& source, std::size_t begin, std::size_t end,
+               std::string_view bytes);
+
+ private:
+  std::string text_;
+  std::vector<ByteRange> origins_;  // of each byte, where has_origins_
+  bool has_origins_ = false;
+};
+
+class Normalizer {
+ public:
+  virtual ~Normalizer() = default;
+
+  // Writes the normalized `source` to `result`, which is another object. `is_start` says that
+  // `source` begins where the user's text begins, not behind an added token.
+  virtual void normalize(const NormalizedText& source, bool is_start,
+                         NormalizedText& result) const = 0;
+};
+
+// Several normalizers, one after the other; none leaves the text as it is.
+class NormalizerSequence : public Normalizer {
+ public:
+  explicit NormalizerSequence(std::vector<std::shared_ptr<const Normalizer>> steps)
+      : steps_(std::move(steps)) {}
+
+  void normalize(const NormalizedText& source, bool is_start,
+                 NormalizedText& result) const override;
+
+ private:
+  std::vector<std::shared_ptr<const Normalizer>> steps_;
+};
+
+}  // namespace weldlm
