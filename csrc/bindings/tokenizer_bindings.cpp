@@ -106,4 +106,13 @@ std::vector<std::int64_t> ids_of(const py::object& ids, std::size_t vocab_size) 
   return values;
 }
 
+std::function<void(std::size_t)> training_report(
+    const std::optional<std::function<void(std::size_t)>>& progress) {
+  return [&progress](std::size_t num_tokens) {
+    const py::gil_scoped_acquire locked;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    if (progress) (*progress)(num_tokens);
+  };
+}
+
 }  // namespace weldlm::bindings
