@@ -9,7 +9,6 @@
 
 #include "tokenizer/pair_statistics.hpp"
 #include "tokenizer/parallel.hpp"
-#include "tokenizer/patterns.hpp"
 
 namespace weldlm {
 namespace {
@@ -209,10 +208,13 @@ void BpeTrainer::feed(std::span<const std::string_view> texts, std::size_t num_t
   if (shards_.size() < num_threads) shards_.resize(num_threads);
   parallel_for(texts.size(), num_threads, [&](std::size_t worker, std::size_t index) {
     const std::string_view text = texts[index];
+    std::vector<ByteRange> pieces;
     for (std::size_t start = 0; start < text.size();) {
-      const std::size_t end = gpt2_piece_end(text, start);
-      shards_[worker].add(text.substr(start, end - start), 1);
-      start = end;
+      pieces.clear();
+      start = pretokenizer_->split(text, start, pieces);
+      for (const auto& [begin, end] : pieces) {
+        shards_[worker].add(text.substr(begin, end - begin), 1);
+      }
     }
   });
 }

@@ -5,12 +5,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "tokenizer/merge_table.hpp"
+#include "tokenizer/pretokenizer.hpp"
 #include "tokenizer/word_counts.hpp"
 
 namespace weldlm {
@@ -28,6 +31,10 @@ struct BpeTrainingOptions {
 
 class BpeTrainer {
  public:
+  // The pieces of the pretokenizer are the words.
+  explicit BpeTrainer(std::shared_ptr<const Pretokenizer> pretokenizer)
+      : pretokenizer_(std::move(pretokenizer)) {}
+
   // Counts the words of the texts. The result does not depend on num_threads.
   void feed(std::span<const std::string_view> texts, std::size_t num_threads);
 
@@ -39,6 +46,7 @@ class BpeTrainer {
  private:
   void join_shards();
 
+  std::shared_ptr<const Pretokenizer> pretokenizer_;
   std::vector<WordCounts> shards_;  // one for each worker
 };
 
