@@ -39,8 +39,8 @@ std::vector<Merge> merges_of_ranks(const Vocabulary& vocabulary);
 // BPE over bytes: every byte has a token.
 class ByteBpe : public Model {
  public:
-  // `merges` in the order of their ranks. Throws std::invalid_argument unless every byte has a token
-  // and every merge joins the bytes of its parts.
+  // `merges` in the order of their ranks. Throws std::invalid_argument unless every byte has a
+  // token and every merge joins the bytes of its parts.
   ByteBpe(std::shared_ptr<const Vocabulary> vocabulary, std::vector<Merge> merges,
           BpeOptions options);
 

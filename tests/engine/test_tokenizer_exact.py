@@ -23,7 +23,9 @@ from tests.engine.tokenizer_oracles import (
     standard_library_texts,
 )
 from weldlm import _tokenizer
-from weldlm.tokenizer import BpeParts, Tokenizer
+from weldlm.tokenizer.bpe import Pattern
+from weldlm.tokenizer import Tokenizer, TokenizerParts
+from weldlm.tokenizer.bpe import BpeModel, Pattern
 
 CODE_POINTS = [code for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
 # the planes with letters, and the tags; what lies between is not assigned or private
@@ -57,7 +59,8 @@ def one_visible_split() -> tuple[Tokenizer, tiktoken.Encoding]:
     encoding = tiktoken.Encoding(
         "visible", pat_str=GPT2_PATTERN, mergeable_ranks=ids, special_tokens={}
     )
-    return Tokenizer(BpeParts(tokens, merges)), encoding
+    parts = TokenizerParts(tokens=tokens, model=BpeModel(merges), pretokenizer=Pattern("gpt2"))
+    return Tokenizer(parts), encoding
 
 
 @pytest.mark.parametrize(
@@ -86,7 +89,7 @@ def test_code_points_split_as_in_tokenizers(codes: list[int]) -> None:
     text = "".join(f"a{chr(code)}1{chr(code)}!{chr(code)}" for code in codes)
     pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
 
-    pieces = [len(piece.decode()) for piece in _tokenizer.gpt2_pieces(text)]
+    pieces = [len(piece.decode()) for piece in _tokenizer.pieces(Pattern("gpt2").build(), text)]
 
     expected = [end - start for _, (start, end) in pre_tokenizer.pre_tokenize_str(text)]
     assert pieces == expected
@@ -94,7 +97,7 @@ def test_code_points_split_as_in_tokenizers(codes: list[int]) -> None:
 
 @given(text=KNOWN_TEXTS)
 def test_pieces_are_those_of_the_regex_package(text: str) -> None:
-    pieces = [piece.decode() for piece in _tokenizer.gpt2_pieces(text)]
+    pieces = [piece.decode() for piece in _tokenizer.pieces(Pattern("gpt2").build(), text)]
 
     assert pieces == regex.findall(GPT2_PATTERN, text)
 

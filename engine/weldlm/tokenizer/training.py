@@ -4,8 +4,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from weldlm import _tokenizer
+from weldlm.tokenizer.bpe import BpeModel, Pattern
 from weldlm.tokenizer.byte_characters import bytes_from_characters
-from weldlm.tokenizer.parts import AddedToken, BpeParts
+from weldlm.tokenizer.parts import AddedToken, Pretokenizer, TokenizerParts
 
 __all__ = ["available_threads", "train_bpe"]
 
@@ -26,18 +27,19 @@ def train_bpe(
     texts: Iterable[str],
     *,
     vocab_size: int,
+    pattern: Pretokenizer = Pattern("gpt2"),
     special_tokens: Sequence[str],
     min_frequency: int,
     allow_smaller: bool,
     num_threads: int | None,
     progress: Callable[[int, int], None] | None,
-) -> BpeParts:
-    """Learns merges; see `Tokenizer.train`."""
+) -> TokenizerParts:
+    """Learns merges; see `Tokenizer.train`. No merge crosses a piece of the pattern."""
     if isinstance(texts, str):
         raise TypeError("texts is one str, expected several: pass [texts]")
     _require_special_tokens(special_tokens)
     threads = available_threads(num_threads)
-    trainer = _tokenizer.BpeTrainer()
+    trainer = _tokenizer.BpeTrainer(pattern.build())
     for batch in _batches(texts):
         trainer.feed(batch, threads)
     tokens, merges = trainer.train(
@@ -53,7 +55,9 @@ def train_bpe(
             f"{len(tokens)} or fewer"
         )
     added = tuple(AddedToken(content, i) for i, content in enumerate(special_tokens))
-    return BpeParts(tokens, merges, added)
+    return TokenizerParts(
+        tokens=tokens, model=BpeModel(merges), pretokenizer=pattern, added_tokens=added
+    )
 
 
 def _require_special_tokens(special_tokens: Sequence[str]) -> None:
