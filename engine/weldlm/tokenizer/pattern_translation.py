@@ -20,7 +20,7 @@ _CONTROLS = {"r": 0x0D, "n": 0x0A, "t": 0x09, "f": 0x0C, "v": 0x0B}
 _GROUPS = ("(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>")
 _LOOKAROUNDS = ("(?=", "(?!", "(?<=", "(?<!")
 _SET_OPERATORS = ("&&", "--", "~~", "||")
-_ESCAPED = frozenset("!\"#$%&()*+,-./:;=?@[\\]^_{|}~ ")  # not <, >, ' and `
+_ESCAPED = frozenset('!"#$%&()*+,-./:;=?@[\\]^_{|}~ ')  # not <, >, ' and `
 # letters that one character folds to, such as U+FB01 to "fi"; oniguruma unfolds them
 _JOINED_FOLDS = ("ss", "st", "ff", "fi", "fl")
 _MORE_CASES = {"k": "\\u212a", "s": "\\u017f"}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from itertools import chain
+from itertools import chain, pairwise
 from types import ModuleType
 from typing import Any, Literal
 
@@ -76,7 +76,7 @@ def _pieces(matches: list[tuple[int, int]], size: int, keeps: str) -> list[int]:
         return list(chain.from_iterable(matches))
     borders = [0, *chain.from_iterable(matches), size]
     if keeps == "all":
-        return list(chain.from_iterable(zip(borders, borders[1:], strict=False)))
+        return list(chain.from_iterable(pairwise(borders)))
     return borders
 
 

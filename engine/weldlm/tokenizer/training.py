@@ -10,6 +10,7 @@ from weldlm.tokenizer.parts import AddedToken, Pretokenizer, TokenizerParts
 
 __all__ = ["available_threads", "train_bpe"]
 
+_GPT2 = Pattern("gpt2")
 _CHARACTERS_AT_ONCE = 1 << 24
 _MAX_TOKEN_BYTES = 256  # of a special token; the core refuses longer ones
 
@@ -27,7 +28,7 @@ def train_bpe(
     texts: Iterable[str],
     *,
     vocab_size: int,
-    pattern: Pretokenizer = Pattern("gpt2"),
+    pattern: Pretokenizer = _GPT2,
     special_tokens: Sequence[str],
     min_frequency: int,
     allow_smaller: bool,
