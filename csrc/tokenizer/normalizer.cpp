@@ -42,6 +42,11 @@ void NormalizedText::replace(const NormalizedText& source, std::size_t begin, st
   if (has_origins_) origins_.insert(origins_.end(), bytes.size(), source.origin(begin, end));
 }
 
+void NormalizedText::truncate(std::size_t size) {
+  text_.resize(size);
+  if (has_origins_) origins_.resize(size);
+}
+
 void NormalizerSequence::normalize(const NormalizedText& source, bool is_start,
                                    NormalizedText& result) const {
   if (steps_.empty()) {
