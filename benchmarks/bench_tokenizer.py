@@ -21,6 +21,7 @@ from tests.engine.tokenizer_oracles import (
     gpt2,
     gpt2_of_tiktoken,
     gpt2_of_tokenizers,
+    merges_of,
     needs_gpt2,
     standard_library_texts,
 )
@@ -115,9 +116,7 @@ def test_decode(benchmark: BenchmarkFixture, peer: str) -> None:
 
 
 def train_weldlm() -> list[list[int]]:
-    tokenizer = Tokenizer.train(TEXTS, 4096, num_threads=NUM_THREADS)
-    merges: list[list[int]] = tokenizer.parts.merges.tolist()
-    return merges
+    return merges_of(Tokenizer.train(TEXTS, 4096, num_threads=NUM_THREADS).parts)
 
 
 def train_tokenizers() -> list[list[int]]:

@@ -29,7 +29,8 @@ struct BpeWorkspace : Workspace {
 class ByteBpe : public Model {
  public:
   // tokens[id] are the bytes of the token; `merges` in the order of their ranks. Throws
-  // std::invalid_argument unless every byte has a token and every merge joins the bytes of its parts.
+  // std::invalid_argument unless every byte has a token and every merge joins the bytes of its
+  // parts.
   ByteBpe(const Vocabulary& vocabulary, std::vector<Merge> merges);
 
   const std::vector<Merge>& merges() const noexcept { return merges_; }

@@ -51,22 +51,38 @@ class Encoder::Call {
         sink_(sink),
         ranges_(ranges) {}
 
-  void encode(std::string_view text) {
+  void encode(std::string_view text, bool is_start = true) {
+    starts_text_ = is_start;
     std::size_t start = 0;
     while (const auto match = added_tokens_.find(text, start, 0, mask_)) {
-      encode_segment(text.substr(start, match->begin - start), start);
-      add_token(*match, {match->begin, match->end});
+      encode_around(text, start, *match);
       start = match->end;
     }
     encode_segment(text.substr(start), start);
   }
 
+  // Encodes a text whose added tokens, in order, are known.
+  void encode(std::string_view text, std::span<const AddedTokens::Match> matches) {
+    std::size_t start = 0;
+    for (const AddedTokens::Match& match : matches) {
+      encode_around(text, start, match);
+      start = match.end;
+    }
+    encode_segment(text.substr(start), start);
+  }
+
  private:
+  // The text from `start` to an added token, and the token.
+  void encode_around(std::string_view text, std::size_t start, const AddedTokens::Match& match) {
+    encode_segment(text.substr(start, match.begin - start), start);
+    add_token(match, {match.begin, match.end});
+  }
+
   // Text between added tokens, which begins at byte `base` of the whole.
   void encode_segment(std::string_view text, std::size_t base) {
     if (text.empty()) return;
     base_ = base;
-    is_start_ = base == 0;
+    is_start_ = starts_text_ && base == 0;
     if (parts_.normalizer == nullptr && parts_.rewriter == nullptr) {
       encode_normalized(text, nullptr);
       return;
@@ -162,6 +178,7 @@ class Encoder::Call {
   TokenSink& sink_;
   std::vector<ByteRange>* ranges_;
   std::size_t base_ = 0;
+  bool starts_text_ = true;
   bool is_start_ = true;
 };
 
@@ -170,15 +187,35 @@ Encoder::Encoder(EncoderParts parts)
   if (parts_.model == nullptr) throw std::invalid_argument("an encoder needs a model");
 }
 
-std::vector<std::uint32_t> Encoder::encode(std::string_view text,
-                                           const SpecialTokenPolicy& policy) const {
+std::vector<std::uint32_t> Encoder::encode(std::string_view text, const SpecialTokenPolicy& policy,
+                                           bool is_start) const {
   if (!policy.disallowed_ids.empty()) {
     added_tokens_.refuse(text, "text", added_tokens_.mask_of(policy.disallowed_ids));
   }
   const TokenMask mask = added_tokens_.mask_with(policy.allowed_ids);
   TokenSink sink;
   auto state = pool_.take();
-  Call(*this, mask, *state, sink, nullptr).encode(text);
+  Call(*this, mask, *state, sink, nullptr).encode(text, is_start);
+  pool_.put(std::move(state));
+  return std::move(sink.ids);
+}
+
+std::vector<std::uint32_t> Encoder::encode_segments(std::span<const TextSegment> segments) const {
+  const TokenMask ordinary = added_tokens_.mask_with({});
+  const TokenMask all(added_tokens_.tokens().size(), true);
+  std::string text;
+  std::vector<AddedTokens::Match> matches;
+  for (const auto& [part, is_trusted] : segments) {
+    const TokenMask& mask = is_trusted ? all : ordinary;
+    for (std::size_t start = 0; const auto match = added_tokens_.find(part, start, 0, mask);) {
+      matches.push_back({text.size() + match->begin, text.size() + match->end, match->index});
+      start = match->end;
+    }
+    text += part;
+  }
+  TokenSink sink;
+  auto state = pool_.take();
+  Call(*this, ordinary, *state, sink, nullptr).encode(text, matches);
   pool_.put(std::move(state));
   return std::move(sink.ids);
 }

@@ -36,11 +36,17 @@ struct SpecialTokenPolicy {
   std::vector<std::uint32_t> disallowed_ids;
 };
 
+// A part of a text, and whether special tokens in it may take effect.
+struct TextSegment {
+  std::string_view text;
+  bool is_trusted;
+};
+
 // What an encoder is made of. Text goes through it in this order; null stands for nothing to do.
 struct EncoderParts {
   std::vector<AddedToken> added_tokens;  // those that are not normalized match the text as it is
-  std::shared_ptr<const Normalizer> normalizer;  // the other added tokens match its result
-  std::shared_ptr<const Normalizer> rewriter;    // works on the text between the added tokens
+  std::shared_ptr<const Normalizer> normalizer;      // the other added tokens match its result
+  std::shared_ptr<const Normalizer> rewriter;        // works on the text between the added tokens
   std::shared_ptr<const Pretokenizer> pretokenizer;  // null: all of it is one piece
   std::shared_ptr<const Model> model;
 };
@@ -50,7 +56,13 @@ class Encoder {
   // Throws std::invalid_argument without a model or on an added token that cannot be one.
   explicit Encoder(EncoderParts parts);
 
-  std::vector<std::uint32_t> encode(std::string_view text, const SpecialTokenPolicy& policy) const;
+  // `is_start` is false for the continuation of a text.
+  std::vector<std::uint32_t> encode(std::string_view text, const SpecialTokenPolicy& policy,
+                                    bool is_start = true) const;
+
+  // Encodes the segments as one text. Special tokens match only within a trusted segment; no added
+  // token crosses a border.
+  std::vector<std::uint32_t> encode_segments(std::span<const TextSegment> segments) const;
 
   // A token that is a part of a character stands for all of it.
   LocatedIds encode_located(std::string_view text, const SpecialTokenPolicy& policy) const;

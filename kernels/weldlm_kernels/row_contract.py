@@ -1,5 +1,7 @@
 """What the operations on rows ask of their tensors, and what they promise torch.compile."""
 
+from typing import NoReturn
+
 import torch
 from torch import Tensor
 
@@ -20,22 +22,23 @@ def check_rows(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor 
     """
     shape, device = x.shape, x.device
     if not shape or shape[-1] == 0:
+        raise ValueError(f"x {tuple(shape)}; expected [..., hidden_size], hidden_size above 0")
+    row = shape[-1:]
+    if weight.shape != row or weight.device != device:
+        _refuse("weight", weight, x, row)
+    if bias is not None and (bias.shape != row or bias.device != device):
+        _refuse("bias", bias, x, row)
+    if residual is not None and (residual.shape != shape or residual.device != device):
+        _refuse("residual", residual, x, shape)
+
+
+def _refuse(name: str, tensor: Tensor, x: Tensor, expected: torch.Size) -> NoReturn:
+    if tensor.shape != expected:
         raise ValueError(
-            f"x {tuple(shape)}; expected [..., hidden_size] with a hidden_size above 0"
+            f"{name} {tuple(tensor.shape)} does not fit x {tuple(x.shape)}; "
+            f"expected {tuple(expected)}"
         )
-    for name, vector in (("weight", weight), ("bias", bias)):
-        if vector is not None and vector.shape != shape[-1:]:
-            raise ValueError(
-                f"{name} {tuple(vector.shape)} does not fit x {tuple(shape)}; "
-                f"expected ({shape[-1]},)"
-            )
-    if residual is not None and residual.shape != shape:
-        raise ValueError(
-            f"residual {tuple(residual.shape)} does not fit x {tuple(shape)}; expected equal shapes"
-        )
-    for name, tensor in (("weight", weight), ("bias", bias), ("residual", residual)):
-        if tensor is not None and tensor.device != device:
-            raise ValueError(f"{name} is on {tensor.device} and x on {device}; expected one device")
+    raise ValueError(f"{name} is on {tensor.device} and x on {x.device}; expected one device")
 
 
 def contiguous_like(x: Tensor) -> Tensor:

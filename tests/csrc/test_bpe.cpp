@@ -48,14 +48,14 @@ Ids merge_by_definition(const TrainedBpe& trained, const std::string& piece) {
 
 void encodes_by_definition(const TrainedBpe& trained) {
   constexpr std::string_view alphabet[] = {"a", "b", "c", "d", "t", "h", "e", "the", "aaaa"};
-  const Bpe bpe(byte_ids(trained), trained.merges);
-  BpeScratch scratch(bpe.num_merges());
+  const ByteBpe bpe(Vocabulary(trained.tokens), trained.merges);
+  const auto workspace = bpe.make_workspace();
   std::mt19937 random(2);
   for (int round = 0; round < 2000; ++round) {
     const std::string piece = random_text(random, alphabet, 120);
-    Ids ids;
-    bpe.encode_piece(piece, scratch, ids);
-    check(ids == merge_by_definition(trained, piece), piece);
+    TokenSink sink;
+    bpe.encode(piece, workspace.get(), sink);
+    check(sink.ids == merge_by_definition(trained, piece), piece);
   }
 }
 

@@ -13,7 +13,8 @@ from weldlm.cache import KVCache
 from weldlm.generate import Completion, generate, stream
 from weldlm.packing import PackedBatch
 from weldlm.sampling import SamplingSettings
-from weldlm.tokenizer import AddedToken, BpeParts, Tokenizer
+from weldlm.tokenizer import AddedToken, Tokenizer, TokenizerParts
+from weldlm.tokenizer.bpe import BpeModel, Pattern
 
 EOS = "<|endoftext|>"
 PIECES = ("ab", "bc", "cd", "STOP", "\N{SNOWMAN}")
@@ -49,7 +50,14 @@ def tokenizer() -> Tokenizer:
     """One token for each byte (its id is the byte), for each of PIECES and for the end of text."""
     tokens = [bytes([byte]) for byte in range(256)] + [piece.encode() for piece in (*PIECES, EOS)]
     merges = np.empty((0, 3), dtype=np.uint32)
-    return Tokenizer(BpeParts(tokens, merges, (AddedToken(EOS, len(tokens) - 1),)))
+    return Tokenizer(
+        TokenizerParts(
+            tokens=tokens,
+            model=BpeModel(merges),
+            pretokenizer=Pattern("gpt2"),
+            added_tokens=(AddedToken(EOS, len(tokens) - 1),),
+        )
+    )
 
 
 def script(*pieces: str | bytes) -> list[int]:

@@ -23,7 +23,8 @@ from tests.engine.tokenizer_oracles import (
     standard_library_texts,
 )
 from weldlm import _tokenizer
-from weldlm.tokenizer import BpeParts, Tokenizer
+from weldlm.tokenizer import Tokenizer, TokenizerParts
+from weldlm.tokenizer.bpe import BpeModel, Pattern
 
 CODE_POINTS = [code for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
 # the planes with letters, and the tags; what lies between is not assigned or private
@@ -57,7 +58,8 @@ def one_visible_split() -> tuple[Tokenizer, tiktoken.Encoding]:
     encoding = tiktoken.Encoding(
         "visible", pat_str=GPT2_PATTERN, mergeable_ranks=ids, special_tokens={}
     )
-    return Tokenizer(BpeParts(tokens, merges)), encoding
+    parts = TokenizerParts(tokens=tokens, model=BpeModel(merges), pretokenizer=Pattern("gpt2"))
+    return Tokenizer(parts), encoding
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 import tiktoken
 import tokenizers
 
-from weldlm.tokenizer import Tokenizer
+from weldlm.tokenizer import Tokenizer, TokenizerParts
+from weldlm.tokenizer.bpe import BpeModel
 
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 DATA = Path(os.environ.get("WELDLM_TEST_DATA", "data"))
@@ -69,3 +70,9 @@ def bpe_of_tokenizers() -> tokenizers.Tokenizer:
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
     return tokenizer
+
+
+def merges_of(parts: TokenizerParts) -> list[list[int]]:
+    """Rows of left, right and merged id."""
+    assert isinstance(parts.model, BpeModel)
+    return [list(row) for row in parts.model.merges.tolist()]

@@ -20,13 +20,17 @@ class DecodeStream:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._is_first = True
 
     def step(self, id: int) -> str:
         """Returns the text that is complete with `id`; bytes of half a character are held back."""
-        return self._decoder.decode(self._tokenizer.id_to_token(id))
+        token = self._tokenizer.text_of(id, is_first=self._is_first)
+        self._is_first = self._is_first and self._tokenizer.is_silent(id)
+        return self._decoder.decode(token)
 
     def flush(self) -> str:
         """Ends the text: returns U+FFFD for what is held back, and begins anew."""
         text = self._decoder.decode(b"", final=True)
         self._decoder.reset()
+        self._is_first = True
         return text

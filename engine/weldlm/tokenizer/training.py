@@ -4,8 +4,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from weldlm import _tokenizer
+from weldlm.tokenizer.bpe import BpeModel, Pattern
 from weldlm.tokenizer.byte_characters import bytes_from_characters
-from weldlm.tokenizer.parts import AddedToken, BpeParts
+from weldlm.tokenizer.parts import AddedToken, TokenizerParts
 
 __all__ = ["available_threads", "train_bpe"]
 
@@ -31,7 +32,7 @@ def train_bpe(
     allow_smaller: bool,
     num_threads: int | None,
     progress: Callable[[int, int], None] | None,
-) -> BpeParts:
+) -> TokenizerParts:
     """Learns merges; see `Tokenizer.train`."""
     if isinstance(texts, str):
         raise TypeError("texts is one str, expected several: pass [texts]")
@@ -53,7 +54,9 @@ def train_bpe(
             f"{len(tokens)} or fewer"
         )
     added = tuple(AddedToken(content, i) for i, content in enumerate(special_tokens))
-    return BpeParts(tokens, merges, added)
+    return TokenizerParts(
+        tokens=tokens, model=BpeModel(merges), pretokenizer=Pattern("gpt2"), added_tokens=added
+    )
 
 
 def _require_special_tokens(special_tokens: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
-// The whole tokenizer and its trainer: round trip, threads, refusals.
+// The encoder of a byte-level vocabulary and its trainer: round trip, threads, offsets, refusals.
 #include <atomic>
+#include <memory>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -7,15 +8,23 @@
 #include <vector>
 
 #include "check.hpp"
+#include "tokenizer/bpe.hpp"
+#include "tokenizer/decoder.hpp"
+#include "tokenizer/encoder.hpp"
 #include "tokenizer/parallel.hpp"
-#include "tokenizer/tokenizer.hpp"
+#include "tokenizer/patterns.hpp"
+#include "tokenizer/vocabulary.hpp"
 
 namespace weldlm::test {
 namespace {
 
-ByteLevelBpe small_tokenizer() {
+Encoder small_encoder() {
   const TrainedBpe trained = small_vocabulary();
-  return {trained.tokens, trained.merges, {{"<|endoftext|>", 0, true, false}}};
+  return Encoder({.added_tokens = {{"<|endoftext|>", 0, true, false}},
+                  .normalizer = nullptr,
+                  .rewriter = nullptr,
+                  .pretokenizer = std::make_shared<PatternPretokenizer>(find_pattern("gpt2")),
+                  .model = std::make_shared<ByteBpe>(Vocabulary(trained.tokens), trained.merges)});
 }
 
 std::vector<std::int64_t> wide(const std::vector<std::uint32_t>& ids) {
@@ -23,21 +32,22 @@ std::vector<std::int64_t> wide(const std::vector<std::uint32_t>& ids) {
 }
 
 void decodes_what_it_encoded() {
-  const ByteLevelBpe tokenizer = small_tokenizer();
+  const Encoder encoder = small_encoder();
+  const Decoder decoder(small_vocabulary().tokens, {}, {});
   std::mt19937 random(6);
   for (int round = 0; round < 3000; ++round) {
     const std::string text = random_text(random, any_bytes, 60) + "<|endoftext|>";
-    const auto ids = tokenizer.encode(text, {{0}, {}});
+    const auto ids = encoder.encode(text, {{0}, {}});
     check(ids.back() == 0, "the special token is one id");
-    check(tokenizer.vocabulary().decode(wide(ids)) == text, text);
-    check(tokenizer.vocabulary().decode(wide(tokenizer.encode(text, {}))) == text, text);
+    check(decoder.decode(wide(ids)) == text, text);
+    check(decoder.decode(wide(encoder.encode(text, {}))) == text, text);
   }
 }
 
 void long_pieces_take_no_quadratic_time() {
-  const ByteLevelBpe tokenizer = small_tokenizer();
+  const Encoder encoder = small_encoder();
   const std::string text(300000, 'a');
-  check(tokenizer.encode(text, {}).size() < text.size() / 4, "runs merge");
+  check(encoder.encode(text, {}).size() < text.size() / 4, "runs merge");
 }
 
 std::vector<std::string> many_texts() {
@@ -47,27 +57,53 @@ std::vector<std::string> many_texts() {
   return texts;
 }
 
+void ranges_cover_the_text() {
+  const Encoder encoder = small_encoder();
+  std::mt19937 random(8);
+  for (int round = 0; round < 2000; ++round) {
+    const std::string text = random_text(random, any_bytes, 60) + "<|endoftext|>";
+    const LocatedIds located = encoder.encode_located(text, {{0}, {}});
+    check(located.ids == encoder.encode(text, {{0}, {}}), "the ids are those without ranges");
+    std::size_t covered = 0;
+    for (const auto& [begin, end] : located.ranges) {
+      check(begin <= covered && covered <= end && end <= text.size(), "one after the other");
+      covered = end;
+    }
+    check(covered == text.size(), "to the end");
+  }
+}
+
+void segments_are_one_text_without_forged_tokens() {
+  const Encoder encoder = small_encoder();
+  const std::vector<TextSegment> split = {{"the th", false}, {"eme<|endoftext|>", true}};
+  check(encoder.encode_segments(split) == encoder.encode("the theme<|endoftext|>", {{0}, {}}),
+        "pieces cross the border");
+  const std::vector<TextSegment> forged = {{"the<|endoftext|>", false}, {"", true}};
+  check(encoder.encode_segments(forged) == encoder.encode("the<|endoftext|>", {}),
+        "untrusted text holds no special token");
+}
+
 void batches_do_not_depend_on_threads() {
-  const ByteLevelBpe tokenizer = small_tokenizer();
+  const Encoder encoder = small_encoder();
   const std::vector<std::string> texts = many_texts();
   const std::vector<std::string_view> views(texts.begin(), texts.end());
-  const RaggedIds one = tokenizer.encode_batch(views, 1, {});
-  const RaggedIds four = tokenizer.encode_batch(views, 4, {});
+  const RaggedIds one = encoder.encode_batch(views, 1, {});
+  const RaggedIds four = encoder.encode_batch(views, 4, {});
   check(one.ids == four.ids && one.offsets == four.offsets, "one thread or four");
-  check(tokenizer.encode_batch({}, 4, {}).offsets == std::vector<std::int64_t>{0}, "no texts");
+  check(encoder.encode_batch({}, 4, {}).offsets == std::vector<std::int64_t>{0}, "no texts");
   for (std::size_t i = 0; i < texts.size(); ++i) {
     const std::vector<std::uint32_t> ids(one.ids.begin() + one.offsets[i],
                                          one.ids.begin() + one.offsets[i + 1]);
-    check(ids == tokenizer.encode(texts[i], {}), "a text of the batch as alone");
+    check(ids == encoder.encode(texts[i], {}), "a text of the batch as alone");
   }
 }
 
 void threads_may_share_and_clear() {
-  const ByteLevelBpe tokenizer = small_tokenizer();
-  const auto expected = tokenizer.encode("abcabc the theme aaaaaaa", {});
+  const Encoder encoder = small_encoder();
+  const auto expected = encoder.encode("abcabc the theme aaaaaaa", {});
   parallel_for(400, 4, [&](std::size_t, std::size_t i) {
-    if (i % 7 == 0) tokenizer.clear_cache();
-    check(tokenizer.encode("abcabc the theme aaaaaaa", {}) == expected, "the same ids");
+    if (i % 7 == 0) encoder.clear_cache();
+    check(encoder.encode("abcabc the theme aaaaaaa", {}) == expected, "the same ids");
   });
 }
 
@@ -94,13 +130,13 @@ void training_does_not_depend_on_threads() {
 
 void refuses_what_is_no_vocabulary() {
   const TrainedBpe trained = small_vocabulary();
-  const auto without_a_byte = [&] { ByteLevelBpe({"a", "b"}, {}, {}); };
+  const auto without_a_byte = [&] { ByteBpe(Vocabulary({"a", "b"}), {}); };
   check(holds(refusal(without_a_byte), "no token stands for the byte 0"), "a byte is missing");
-  const auto wrong_merge = [&] { ByteLevelBpe(trained.tokens, {{10, 11, 12}}, {}); };
+  const auto wrong_merge = [&] { ByteBpe(Vocabulary(trained.tokens), {{10, 11, 12}}); };
   check(holds(refusal(wrong_merge), "merge 0 joins ids 10 and 11"), "a merge is wrong");
-  const auto id_out_of_range = [&] { ByteLevelBpe(trained.tokens, {{10, 11, 999}}, {}); };
+  const auto id_out_of_range = [&] { ByteBpe(Vocabulary(trained.tokens), {{10, 11, 999}}); };
   check(holds(refusal(id_out_of_range), "id 999 is not in the vocabulary"), "an id is wrong");
-  const auto negative = [&] { small_tokenizer().vocabulary().token(-1); };
+  const auto negative = [&] { Vocabulary({"a"}).token(-1); };
   check(holds(refusal(negative), "id -1 is not in the vocabulary"), "a negative id");
   const std::vector<std::string_view> text = {"ab ab"};
   const auto too_small = [&] { train(text, 100); };
@@ -113,6 +149,8 @@ void refuses_what_is_no_vocabulary() {
 
 int main() {
   weldlm::test::decodes_what_it_encoded();
+  weldlm::test::ranges_cover_the_text();
+  weldlm::test::segments_are_one_text_without_forged_tokens();
   weldlm::test::long_pieces_take_no_quadratic_time();
   weldlm::test::batches_do_not_depend_on_threads();
   weldlm::test::threads_may_share_and_clear();

@@ -1,0 +1,109 @@
+#include "bindings/tokenizer_bindings.hpp"
+
+#include <stdexcept>
+
+namespace weldlm::bindings {
+namespace {
+
+using WideIdArray = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
+
+py::object owned(PyObject* object) {
+  if (object == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(object);
+}
+
+// Surrogates become what UTF-16 makes of them: pairs a character, lone ones U+FFFD.
+py::object utf8_bytes(py::handle text) {
+  PyObject* bytes = PyUnicode_AsUTF8String(text.ptr());
+  if (bytes == nullptr && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) {
+    PyErr_Clear();
+    const py::object units =
+        owned(PyUnicode_AsEncodedString(text.ptr(), "utf-16-le", "surrogatepass"));
+    const py::object repaired =
+        owned(PyUnicode_FromEncodedObject(units.ptr(), "utf-16-le", "replace"));
+    bytes = PyUnicode_AsUTF8String(repaired.ptr());
+  }
+  return owned(bytes);
+}
+
+}  // namespace
+
+void Utf8Texts::reserve(std::size_t count) {
+  owners_.reserve(count);
+  views_.reserve(count);
+}
+
+std::string_view Utf8Texts::add(py::handle text) {
+  if (!PyUnicode_Check(text.ptr())) {
+    throw py::type_error("text " + std::to_string(views_.size()) + " is a " +
+                         std::string(Py_TYPE(text.ptr())->tp_name) + ", expected str");
+  }
+  if (PyUnicode_IS_COMPACT_ASCII(text.ptr())) {
+    owners_.push_back(py::reinterpret_borrow<py::object>(text));
+    views_.emplace_back(static_cast<const char*>(PyUnicode_DATA(text.ptr())),
+                        static_cast<std::size_t>(PyUnicode_GET_LENGTH(text.ptr())));
+    return views_.back();
+  }
+  owners_.push_back(utf8_bytes(text));
+  views_.emplace_back(PyBytes_AS_STRING(owners_.back().ptr()),
+                      static_cast<std::size_t>(PyBytes_GET_SIZE(owners_.back().ptr())));
+  return views_.back();
+}
+
+Utf8Texts texts_of(const py::iterable& texts) {
+  // a tuple of our own: another thread may change the list while the lock is given up
+  const py::tuple fixed(texts);
+  Utf8Texts utf8;
+  utf8.reserve(fixed.size());
+  for (const py::handle text : fixed) utf8.add(text);
+  return utf8;
+}
+
+py::list list_of(const Ids& ids) {
+  py::list list(ids.size());
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    PyObject* id = PyLong_FromUnsignedLong(ids[i]);
+    if (id == nullptr) throw py::error_already_set();
+    PyList_SET_ITEM(list.ptr(), static_cast<py::ssize_t>(i), id);
+  }
+  return list;
+}
+
+py::list list_of(const std::vector<std::string>& tokens) {
+  py::list list;
+  for (const std::string& token : tokens) list.append(py::bytes(token));
+  return list;
+}
+
+std::int64_t id_of(py::handle value, std::size_t vocab_size) {
+  const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  if (!index) throw py::error_already_set();
+  int overflow = 0;
+  const long long id = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
+  if (overflow != 0) {
+    throw std::invalid_argument(
+        "id " + std::string(py::str(index)) + " is not in the vocabulary: expected 0 to " +
+        std::to_string(vocab_size - 1) + " (vocab_size=" + std::to_string(vocab_size) + ")");
+  }
+  return id;
+}
+
+std::vector<std::int64_t> ids_of(const py::object& ids, std::size_t vocab_size) {
+  std::vector<std::int64_t> values;
+  if (py::isinstance<py::array>(ids)) {
+    const auto array = py::reinterpret_borrow<py::array>(ids);
+    const char kind = array.dtype().kind();
+    if (array.ndim() != 1 || (kind != 'i' && kind != 'u' && array.size() != 0)) {
+      throw py::type_error("ids is an array of " + std::to_string(array.ndim()) +
+                           " dimensions and dtype " + std::string(py::str(array.dtype())) +
+                           ", expected one dimension of integers");
+    }
+    const auto wide = WideIdArray(array);
+    values.assign(wide.data(), wide.data() + wide.size());
+    return values;
+  }
+  for (const py::handle id : ids) values.push_back(id_of(id, vocab_size));
+  return values;
+}
+
+}  // namespace weldlm::bindings

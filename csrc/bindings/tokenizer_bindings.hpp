@@ -1,0 +1,60 @@
+// What the binding files of the tokenizer share: text and ids between Python and C++.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace weldlm::bindings {
+
+namespace py = pybind11;
+
+using Ids = std::vector<std::uint32_t>;
+using IdArray = py::array_t<std::uint32_t, py::array::c_style | py::array::forcecast>;
+
+// Each defines the classes of one family in the module.
+void bind_bpe(py::module_& module);
+
+// The UTF-8 of Python strings, kept alive as long as this object.
+class Utf8Texts {
+ public:
+  void reserve(std::size_t count);
+  std::string_view add(py::handle text);
+  std::span<const std::string_view> views() const noexcept { return views_; }
+
+ private:
+  std::vector<py::object> owners_;
+  std::vector<std::string_view> views_;
+};
+
+Utf8Texts texts_of(const py::iterable& texts);
+
+py::list list_of(const Ids& ids);
+py::list list_of(const std::vector<std::string>& tokens);
+
+// An array that owns the vector, without a copy.
+template <typename Value>
+py::array_t<Value> array_of(std::vector<Value> values) {
+  auto owner = std::make_unique<std::vector<Value>>(std::move(values));
+  const auto size = static_cast<py::ssize_t>(owner->size());
+  const Value* data = owner->data();
+  const py::capsule capsule(owner.get(), [](void* vector) {
+    std::unique_ptr<std::vector<Value>>(static_cast<std::vector<Value>*>(vector)).reset();
+  });
+  static_cast<void>(owner.release());
+  return py::array_t<Value>(size, data, capsule);
+}
+
+// Ids that Python gave, as a list or an array of integers. An id beyond 64 bits is refused as one
+// that is not in a vocabulary of this size.
+std::vector<std::int64_t> ids_of(const py::object& ids, std::size_t vocab_size);
+std::int64_t id_of(py::handle value, std::size_t vocab_size);
+
+}  // namespace weldlm::bindings

@@ -1,0 +1,74 @@
+"""Reading JSON strictly: what is unknown or not understood is refused by name."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+__all__ = ["ANY", "Understood", "brief", "checked", "parse_json"]
+
+ANY = object()  # any value is understood
+
+# the values that are understood for each field; a field whose values hold None may be missing
+Understood: TypeAlias = Mapping[str, tuple[object, ...]]
+
+
+def parse_json(data: bytes) -> object:
+    """Parses UTF-8 JSON in which no object has a key twice.
+
+    Raises:
+        ValueError: names the place.
+    """
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_object)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"invalid UTF-8 at byte {error.start}") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"invalid JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from error
+    except RecursionError as error:
+        raise ValueError("JSON nested too deeply to be a tokenizer.json") from error
+
+
+def checked(name: str, value: object, understood: Understood) -> dict[str, Any]:
+    """Returns the fields of the section `name`, with None for those that are missing.
+
+    Raises:
+        ValueError: a field is unknown, is missing, or has a value that is not understood.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is {brief(value)}, expected an object")
+    for field in sorted(understood.keys() - value.keys()):
+        if None not in understood[field]:
+            raise ValueError(f"{name} has no {field!r}")
+    for field, given in value.items():
+        if field not in understood:
+            raise ValueError(f"{name} has the unknown field {field!r} = {brief(given)}")
+        if not any(_is(given, known) for known in understood[field]):
+            raise ValueError(
+                f"{name} has {field!r} = {brief(given)}, which is not supported; expected "
+                + " or ".join(json.dumps(known) for known in understood[field])
+            )
+    return dict.fromkeys(understood) | value
+
+
+def brief(value: object) -> str:
+    """A short spelling of a value for messages."""
+    if isinstance(value, dict) and "type" in value:
+        return f"an object of type {value['type']!r}"
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:60] + "..."
+
+
+def _is(given: object, known: object) -> bool:
+    # bool is an int: 0 is no false, and 0.0 is a dropout of 0
+    return known is ANY or (given == known and isinstance(given, bool) == isinstance(known, bool))
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {twice!r} is given twice in one object")
+    return fields

@@ -1,0 +1,109 @@
+"""tokenizer.json: the vocabulary and the added tokens."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from weldlm.tokenizer.json_fields import ANY, Understood, brief, checked
+from weldlm.tokenizer.parts import AddedToken, Model
+
+__all__ = [
+    "NamedModel",
+    "added_bytes",
+    "read_added_tokens",
+    "read_vocab",
+    "spell_tokens",
+    "write_added_token",
+]
+
+_ADDED_TOKEN: Understood = {
+    "id": (ANY,),
+    "content": (ANY,),
+    "single_word": (False,),
+    "lstrip": (False,),
+    "rstrip": (False,),
+    "normalized": (True, False),
+    "special": (True, False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NamedModel:
+    """A model with the names of its tokens as the file spells them, by id."""
+
+    names: list[str]
+    model: Model
+    spell: Callable[[str, bool], bytes]  # the bytes of a name, and of one that is an added token
+
+
+def read_vocab(vocab: object) -> dict[str, int]:
+    """Ids of the tokens, in the order of the ids, which have no gap."""
+    if not isinstance(vocab, dict):
+        raise ValueError(f"vocab is {brief(vocab)}, expected an object of ids")
+    names: list[str | None] = [None] * len(vocab)
+    for name, token_id in vocab.items():
+        if type(token_id) is not int or not 0 <= token_id < len(vocab):
+            raise ValueError(
+                f"vocab gives the token {name!r} the id {brief(token_id)}, expected 0 to "
+                f"{len(vocab) - 1}, each once: the ids of {len(vocab)} tokens without a gap"
+            )
+        if names[token_id] is not None:
+            raise ValueError(f"vocab gives the id {token_id} to {names[token_id]!r} and {name!r}")
+        names[token_id] = name
+    return {name: token_id for token_id, name in enumerate(names) if name is not None}
+
+
+def read_added_tokens(rows: object, names: list[str]) -> tuple[AddedToken, ...]:
+    """The tokens, with the ids that the tokenizers library gives them: it ignores those written."""
+    if rows is None:
+        return ()
+    if not isinstance(rows, list):
+        raise ValueError(f"added_tokens is {brief(rows)}, expected a list")
+    ids = {name: token_id for token_id, name in enumerate(names)}
+    tokens: list[AddedToken] = []
+    next_id = len(names)
+    for row in rows:
+        fields = checked("added_tokens", row, _ADDED_TOKEN)
+        content, token_id = fields["content"], fields["id"]
+        if type(content) is not str or type(token_id) is not int:
+            raise ValueError(
+                f"added token {brief(content)} has the id {brief(token_id)}, expected a "
+                "string with an integer"
+            )
+        expected = ids.get(content, next_id)
+        if token_id != expected:
+            raise ValueError(
+                f"added token {content!r} has the id {token_id}, expected {expected}: "
+                + ("its id in vocab" if content in ids else "the next one after vocab")
+            )
+        next_id += content not in ids
+        tokens.append(AddedToken(content, token_id, fields["special"], fields["normalized"]))
+    return tuple(tokens)
+
+
+def write_added_token(token: AddedToken) -> dict[str, object]:
+    """A row of the section added_tokens."""
+    return {
+        "id": token.id,
+        "content": token.content,
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": token.is_normalized,
+        "special": token.is_special,
+    }
+
+
+def spell_tokens(named: NamedModel, added_tokens: tuple[AddedToken, ...]) -> list[bytes]:
+    """The bytes of every id, those of the added tokens behind the vocabulary."""
+    contents = {token.content for token in added_tokens}
+    known = set(named.names)
+    names = named.names + [token.content for token in added_tokens if token.content not in known]
+    return [named.spell(name, name in contents) for name in names]
+
+
+def added_bytes(content: str) -> bytes:
+    """The bytes of an added token, which stands for itself."""
+    try:
+        return content.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"added token {content!r} holds a lone surrogate") from error
