@@ -182,4 +182,5 @@ PYBIND11_MODULE(_tokenizer, module) {
   bind_encoder(module);
   bind_decoder(module);
   bind_bpe(module);
+  bind_sentencepiece(module);
 }

@@ -4,6 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
+#include <string>
 #include <string_view>
 
 namespace weldlm {
@@ -34,6 +36,16 @@ inline MetaspaceCuts cuts_with(MetaspaceCuts cuts, std::string_view token) noexc
     if (!in_run) return MetaspaceCuts::nowhere;
     if (cuts == MetaspaceCuts::before_each) cuts = MetaspaceCuts::before_runs;
     pos += metaspace.size();
+  }
+  return cuts;
+}
+
+// The most cuts that all tokens allow.
+inline MetaspaceCuts cuts_of(std::span<const std::string> tokens) noexcept {
+  MetaspaceCuts cuts = MetaspaceCuts::before_each;
+  for (const std::string& token : tokens) {
+    cuts = cuts_with(cuts, token);
+    if (cuts == MetaspaceCuts::nowhere) break;
   }
   return cuts;
 }

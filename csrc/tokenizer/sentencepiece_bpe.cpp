@@ -81,20 +81,6 @@ SentencePieceBpe::SentencePieceBpe(CharacterBpeVocabulary vocabulary, const Char
   for (const RankedMerge& merge : merges.merges) {
     num_ranks_ = std::max<std::size_t>(num_ranks_, merge.rank + std::size_t{1});
   }
-  cuts_ = find_cuts();
-}
-
-MetaspaceCuts SentencePieceBpe::find_cuts() const {
-  const bool is_known = characters_.at(U'\u2581') < vocabulary_.tokens.size();
-  const bool fuses = vocabulary_.fuse_unknown && vocabulary_.byte_ids.empty();
-  if (fuses && !is_known) return MetaspaceCuts::nowhere;
-  MetaspaceCuts cuts = MetaspaceCuts::before_each;
-  for (const auto* ids : {&vocabulary_.merged_ids, &vocabulary_.unsplit_ids}) {
-    for (const std::uint32_t id : *ids) {
-      cuts = std::min(cuts, cuts_with(cuts, vocabulary_.tokens[id]));
-    }
-  }
-  return cuts;
 }
 
 std::unique_ptr<Workspace> SentencePieceBpe::make_workspace() const {

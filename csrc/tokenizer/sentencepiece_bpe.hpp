@@ -38,9 +38,6 @@ class SentencePieceBpe : public Model {
   // Time is O(n log n) in the bytes of the piece.
   void encode(std::string_view piece, Workspace* workspace, TokenSink& sink) const override;
 
-  // Where any text may be cut without a change of its ids.
-  MetaspaceCuts cuts() const noexcept { return cuts_; }
-
  private:
   struct State;
 
@@ -50,7 +47,6 @@ class SentencePieceBpe : public Model {
   void push_pair(std::uint32_t left, State& state) const;
   void add_symbols(std::string_view piece, State& state, TokenSink& sink) const;
   void add_unknown(std::string_view text, bool is_behind_unknown, TokenSink& sink) const;
-  MetaspaceCuts find_cuts() const;
 
   CharacterBpeVocabulary vocabulary_;
   std::uint32_t first_unsplit_;  // symbols from here on are tokens that do not merge
@@ -58,7 +54,6 @@ class SentencePieceBpe : public Model {
   PieceTrie unsplit_;
   PairRanks pairs_;
   std::size_t num_ranks_ = 0;
-  MetaspaceCuts cuts_;
 };
 
 // Pieces that begin where U+2581 allows a cut.

@@ -15,6 +15,8 @@ namespace {
 
 // Scratch memory that a longer part asked for is given back after it.
 constexpr std::size_t max_kept_ways = std::size_t{1} << 16;
+// sentencepiece starts anew from a sum beyond this.
+constexpr double largest_float_sum = 100000;
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr std::uint32_t no_start = std::numeric_limits<std::uint32_t>::max();
 
@@ -61,9 +63,8 @@ PieceTrie trie_of(const UnigramVocabulary& vocabulary) {
 }
 
 // The best way to a place in a part.
-template <typename Sum>
 struct BestWay {
-  Sum sum = 0;
+  double sum = 0;
   std::uint32_t start = no_start;  // of its last token
   std::uint32_t id = 0;
   double second_sum = -infinity;  // of the next best way, where it is asked for
@@ -74,11 +75,10 @@ struct Step {
   std::uint32_t size;
 };
 
-template <typename Sum>
-void trace_back(const std::vector<BestWay<Sum>>& ways, std::size_t end, std::vector<Step>& steps) {
+void trace_back(const std::vector<BestWay>& ways, std::size_t end, std::vector<Step>& steps) {
   steps.clear();
   while (end > 0) {
-    const BestWay<Sum>& way = ways[end];
+    const BestWay& way = ways[end];
     steps.push_back({way.id, static_cast<std::uint32_t>(end - way.start)});
     end = way.start;
   }
@@ -87,18 +87,15 @@ void trace_back(const std::vector<BestWay<Sum>>& ways, std::size_t end, std::vec
 
 }  // namespace
 
-template <typename Score>
-struct Unigram<Score>::State : Workspace {
+struct Unigram::State : Workspace {
   PartCache cache;
-  std::vector<BestWay<Score>> ways;
-  std::vector<BestWay<double>> exact_ways;
+  std::vector<BestWay> ways;
   std::vector<Step> steps;
-  Score base = 0;            // the sum of the scores so far
+  double base = 0;           // the sum of the scores so far
   std::string_view unknown;  // characters that wait for more unknown ones
 };
 
-template <typename Score>
-Unigram<Score>::Unigram(UnigramVocabulary vocabulary)
+Unigram::Unigram(UnigramVocabulary vocabulary)
     : vocabulary_(checked(std::move(vocabulary))),
       trie_(trie_of(vocabulary_)),
       cuts_(MetaspaceCuts::before_each),
@@ -107,18 +104,16 @@ Unigram<Score>::Unigram(UnigramVocabulary vocabulary)
     sizes_.push_back(static_cast<std::uint32_t>(token.size()));
   }
   for (const std::uint32_t id : vocabulary_.matched_ids) {
-    cuts_ = std::min(cuts_, cuts_with(cuts_, vocabulary_.tokens[id]));
+    if (cuts_ != MetaspaceCuts::nowhere) cuts_ = cuts_with(cuts_, vocabulary_.tokens[id]);
     largest_score_ = std::max(largest_score_, std::abs(vocabulary_.scores[id]));
   }
 }
 
-template <typename Score>
-std::unique_ptr<Workspace> Unigram<Score>::make_workspace() const {
+std::unique_ptr<Workspace> Unigram::make_workspace() const {
   return std::make_unique<State>();
 }
 
-template <typename Score>
-void Unigram<Score>::encode(std::string_view piece, Workspace* workspace, TokenSink& sink) const {
+void Unigram::encode(std::string_view piece, Workspace* workspace, TokenSink& sink) const {
   State& state = static_cast<State&>(*workspace);
   state.base = 0;
   state.unknown = {};
@@ -135,9 +130,12 @@ void Unigram<Score>::encode(std::string_view piece, Workspace* workspace, TokenS
   }
 }
 
-template <typename Score>
-void Unigram<Score>::encode_part(std::string_view part, State& state, TokenSink& sink) const {
-  search(part, state);
+void Unigram::encode_part(std::string_view part, State& state, TokenSink& sink) const {
+  if (vocabulary_.rules == UnigramRules::sentencepiece) {
+    search<float>(part, state);
+  } else {
+    search<double>(part, state);
+  }
   const char* text = part.data();
   for (const Step& step : state.steps) {
     if (step.id == vocabulary_.unknown_id) {
@@ -151,8 +149,7 @@ void Unigram<Score>::encode_part(std::string_view part, State& state, TokenSink&
 }
 
 // Does nothing unless the segmentation is known for every rounding of the sums.
-template <typename Score>
-bool Unigram<Score>::encode_cached(std::string_view part, State& state, TokenSink& sink) const {
+bool Unigram::encode_cached(std::string_view part, State& state, TokenSink& sink) const {
   const PartCache::Key key = PartCache::key_of(part);
   if (key.shape == 0) return false;
   const PartCache::Entry* entry = state.cache.find(key);
@@ -169,103 +166,105 @@ bool Unigram<Score>::encode_cached(std::string_view part, State& state, TokenSin
     entry = state.cache.insert(added);
   }
   if (!(std::abs(state.base) <= entry->largest_base)) return false;
+  const bool is_float = vocabulary_.rules == UnigramRules::sentencepiece;
   for (const std::uint32_t id : entry->tokens()) {
     add_known(id, state, sink);
-    state.base = static_cast<Score>(state.base + vocabulary_.scores[id]);
+    const double sum = state.base + vocabulary_.scores[id];
+    state.base = is_float ? static_cast<float>(sum) : sum;
   }
   return true;
 }
 
-// Calls visit(start, end, id, is_unknown) for each token of the part, in the order of `start` and
-// then of `end`.
-template <typename Score>
+// Calls visit(end, id, score) for each token at `start`, in the order of `end`.
 template <typename Visit>
-void Unigram<Score>::for_each_edge(std::string_view part, const Visit& visit) const {
-  for (std::size_t start = 0; start < part.size();) {
-    const std::size_t next = start + char_at(part, start).size;
-    bool is_known = false;
-    std::uint32_t node = PieceTrie::root;
-    for (std::size_t end = start; end < part.size();) {
-      node = trie_.child(node, part[end++]);
-      if (node == PieceTrie::none) break;
-      const std::uint32_t id = trie_.value(node);
-      if (id == PieceTrie::none) continue;
-      visit(start, end, id, false);
-      is_known = is_known || end == next;
-    }
-    if (!is_known) visit(start, next, vocabulary_.unknown_id, true);
-    start = next;
+void Unigram::for_each_edge(std::string_view part, std::size_t start, const Visit& visit) const {
+  const std::size_t next = start + char_at(part, start).size;
+  bool is_known = false;
+  std::uint32_t node = PieceTrie::root;
+  for (std::size_t end = start; end < part.size();) {
+    node = trie_.child(node, part[end++]);
+    if (node == PieceTrie::none) break;
+    const std::uint32_t id = trie_.value(node);
+    if (id == PieceTrie::none) continue;
+    visit(end, id, vocabulary_.scores[id]);
+    is_known = is_known || end == next;
   }
+  if (!is_known) visit(next, vocabulary_.unknown_id, vocabulary_.unknown_score);
 }
 
-// Leaves the tokens of the part in state.steps and adds their scores to the base.
-template <typename Score>
-void Unigram<Score>::search(std::string_view part, State& state) const {
+// Leaves the tokens of the part in state.steps and adds their scores to the base, with the
+// roundings of the rules.
+template <typename Sum>
+void Unigram::search(std::string_view part, State& state) const {
   auto& ways = state.ways;
   ways.assign(part.size() + 1, {});
   ways[0].sum = state.base;
-  for_each_edge(part, [&](std::size_t start, std::size_t end, std::uint32_t id, bool is_unknown) {
-    // sentencepiece compares the sums of tokens as double with the rounded best, and the sums of
-    // unknown characters rounded
-    double sum = (is_unknown ? vocabulary_.unknown_score : vocabulary_.scores[id]) +
-                 static_cast<double>(ways[start].sum);
-    if (is_unknown) sum = static_cast<double>(static_cast<Score>(sum));
-    BestWay<Score>& way = ways[end];
-    if (way.start != no_start && !(sum > static_cast<double>(way.sum))) return;
-    way.sum = static_cast<Score>(sum);
-    way.start = static_cast<std::uint32_t>(start);
-    way.id = id;
-  });
+  std::size_t last = 0;
+  for (std::size_t start = 0; start < part.size(); start += char_at(part, start).size) {
+    if (std::is_same_v<Sum, float> && std::abs(ways[start].sum) > largest_float_sum) {
+      const double offset = ways[start].sum;
+      for (std::size_t i = start; i <= last; ++i) {
+        ways[i].sum = static_cast<Sum>(ways[i].sum - offset);
+      }
+    }
+    for_each_edge(part, start, [&](std::size_t end, std::uint32_t id, double score) {
+      const double sum = static_cast<Sum>(score + ways[start].sum);
+      last = std::max(last, end);
+      BestWay& way = ways[end];
+      if (way.start != no_start && !(sum > way.sum)) return;
+      way.sum = sum;
+      way.start = static_cast<std::uint32_t>(start);
+      way.id = id;
+    });
+  }
   trace_back(ways, part.size(), state.steps);
   state.base = ways[part.size()].sum;
 }
 
 // Leaves the tokens of the part in state.steps; returns by how much they are better than any other
 // tokens.
-template <typename Score>
-double Unigram<Score>::search_exactly(std::string_view part, State& state) const {
-  auto& ways = state.exact_ways;
+double Unigram::search_exactly(std::string_view part, State& state) const {
+  auto& ways = state.ways;
   ways.assign(part.size() + 1, {-infinity, no_start, 0, -infinity});
   ways[0].sum = 0;
-  for_each_edge(part, [&](std::size_t start, std::size_t end, std::uint32_t id, bool is_unknown) {
-    const double score = is_unknown ? vocabulary_.unknown_score : vocabulary_.scores[id];
-    double sum = ways[start].sum + score;
-    BestWay<double>& way = ways[end];
-    way.second_sum = std::max(way.second_sum, ways[start].second_sum + score);
-    if (sum > way.sum) {
-      std::swap(sum, way.sum);
-      way.start = static_cast<std::uint32_t>(start);
-      way.id = id;
-    }
-    way.second_sum = std::max(way.second_sum, sum);
-  });
+  for (std::size_t start = 0; start < part.size(); start += char_at(part, start).size) {
+    for_each_edge(part, start, [&](std::size_t end, std::uint32_t id, double score) {
+      double sum = ways[start].sum + score;
+      BestWay& way = ways[end];
+      way.second_sum = std::max(way.second_sum, ways[start].second_sum + score);
+      if (sum > way.sum) {
+        std::swap(sum, way.sum);
+        way.start = static_cast<std::uint32_t>(start);
+        way.id = id;
+      }
+      way.second_sum = std::max(way.second_sum, sum);
+    });
+  }
   trace_back(ways, part.size(), state.steps);
   return ways[part.size()].sum - ways[part.size()].second_sum;
 }
 
 // Every sum on the way through a part is rounded once for each token: two sums that differ by more
 // than all of these roundings keep their order. A rounding is at most `epsilon` of the sum.
-template <typename Score>
-double Unigram<Score>::largest_base(std::string_view part, double margin) const noexcept {
-  constexpr double epsilon = std::numeric_limits<Score>::epsilon();
+double Unigram::largest_base(std::string_view part, double margin) const noexcept {
+  const bool is_float = vocabulary_.rules == UnigramRules::sentencepiece;
+  const double epsilon = is_float ? std::numeric_limits<float>::epsilon()
+                                  : std::numeric_limits<double>::epsilon();
   const auto num_bytes = static_cast<double>(part.size());
-  const double largest = margin / (4 * epsilon * (num_bytes + 1)) - num_bytes * largest_score_;
-  return std::min(largest, 1e30);
+  const double limit = is_float ? largest_float_sum : 1e30;
+  return std::min(limit, margin / (4 * epsilon * (num_bytes + 1))) - num_bytes * largest_score_;
 }
 
-template <typename Score>
-void Unigram<Score>::add_known(std::uint32_t id, State& state, TokenSink& sink) const {
+void Unigram::add_known(std::uint32_t id, State& state, TokenSink& sink) const {
   if (!state.unknown.empty()) add_unknown(state, sink);
   sink.add(id, sizes_[id]);
 }
 
 // Adds the unknown characters that wait.
-template <typename Score>
-void Unigram<Score>::add_unknown(State& state, TokenSink& sink) const {
+void Unigram::add_unknown(State& state, TokenSink& sink) const {
   const std::string_view text = std::exchange(state.unknown, {});
   if (text.empty()) return;
-  if constexpr (std::is_same_v<Score, double>) {
-    // the tokenizers library looks them up once more, all together
+  if (vocabulary_.rules == UnigramRules::tokenizers) {
     const std::uint32_t id = trie_.find(text);
     if (id != PieceTrie::none) {
       sink.add(id, text.size());
@@ -280,8 +279,5 @@ void Unigram<Score>::add_unknown(State& state, TokenSink& sink) const {
     sink.add(vocabulary_.byte_ids[static_cast<unsigned char>(byte)], 1);
   }
 }
-
-template class Unigram<float>;
-template class Unigram<double>;
 
 }  // namespace weldlm

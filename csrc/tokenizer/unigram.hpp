@@ -1,6 +1,5 @@
 // Unigram: the segmentation of a text into pieces whose scores have the largest sum (Viterbi).
-// Sums, ties and unknown characters as in EncodeOptimized of sentencepiece (Score = float) or of
-// the tokenizers library (Score = double).
+// Of two equal sums the one counts whose last token begins earlier.
 #pragma once
 
 #include <cstddef>
@@ -17,6 +16,13 @@
 
 namespace weldlm {
 
+// How sums are rounded and unknown characters looked up: as in sentencepiece 0.2.3, or as in the
+// tokenizers library 0.23.
+enum class UnigramRules : std::uint8_t {
+  sentencepiece,  // float; a sum beyond 100000 becomes the zero that the next ones start from
+  tokenizers,     // double; unknown characters in a row are looked up once more together
+};
+
 struct UnigramVocabulary {
   std::vector<std::string> tokens;  // of each id
   std::vector<double> scores;       // of each id
@@ -24,9 +30,9 @@ struct UnigramVocabulary {
   std::uint32_t unknown_id;
   double unknown_score;                 // of each character that is no token
   std::vector<std::uint32_t> byte_ids;  // none, or the token of each byte of unknown characters
+  UnigramRules rules;
 };
 
-template <typename Score>
 class Unigram : public Model {
  public:
   // Throws std::invalid_argument on ids out of range, on scores that are not finite, on an empty
@@ -42,9 +48,10 @@ class Unigram : public Model {
   struct State;
 
   template <typename Visit>
-  void for_each_edge(std::string_view part, const Visit& visit) const;
+  void for_each_edge(std::string_view part, std::size_t start, const Visit& visit) const;
   void encode_part(std::string_view part, State& state, TokenSink& sink) const;
   bool encode_cached(std::string_view part, State& state, TokenSink& sink) const;
+  template <typename Sum>
   void search(std::string_view part, State& state) const;
   double search_exactly(std::string_view part, State& state) const;
   double largest_base(std::string_view part, double margin) const noexcept;
@@ -57,8 +64,4 @@ class Unigram : public Model {
   MetaspaceCuts cuts_;
   double largest_score_;  // of all, by absolute value
 };
-
-extern template class Unigram<float>;
-extern template class Unigram<double>;
-
 }  // namespace weldlm
