@@ -46,7 +46,11 @@ class Encoder:
 
 class Decoder:
     def __init__(
-        self, texts: Sequence[bytes], first_texts: Sequence[bytes], silent_ids: Sequence[int]
+        self,
+        texts: Sequence[bytes],
+        first_texts: Sequence[bytes],
+        silent_ids: Sequence[int],
+        first_until_text: bool = False,
     ) -> None: ...
     def text(self, id: int, is_first: bool) -> bytes: ...
     def is_silent(self, id: int) -> bool: ...

@@ -149,6 +149,7 @@ class SpieceDecoder:
     control_ids: tuple[int, ...]
     byte_ids: tuple[int, ...]
     strips_first_space: bool
+    strips_every_space: bool = False  # in front of the text, not just one
 
     def tables(self, tokens: Sequence[bytes]) -> DecoderTables:
         texts = [token.replace(_METASPACE, b" ") for token in tokens]
@@ -161,4 +162,4 @@ class SpieceDecoder:
             table[self.unknown_id] = self.unknown_text.encode()
             for byte, token_id in enumerate(self.byte_ids):
                 table[token_id] = bytes([byte])
-        return DecoderTables(texts, first_texts, self.control_ids)
+        return DecoderTables(texts, first_texts, self.control_ids, self.strips_every_space)

@@ -322,6 +322,7 @@ def _parts(model: SpieceModel) -> TokenizerParts:
             control_ids=tuple(control_ids),
             byte_ids=_byte_ids(model),
             strips_first_space=model.add_dummy_prefix or model.remove_extra_whitespaces,
+            strips_every_space=model.remove_extra_whitespaces,
         ),
     )
 
