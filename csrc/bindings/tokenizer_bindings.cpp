@@ -115,4 +115,17 @@ std::function<void(std::size_t)> training_report(
   };
 }
 
+std::vector<Merge> merges_of(const IdArray& array) {
+  if (array.ndim() != 2 || array.shape(1) != 3) {
+    throw std::invalid_argument("merges must be an array of shape [merges, 3]");
+  }
+  const auto rows = array.unchecked<2>();
+  std::vector<Merge> merges;
+  merges.reserve(static_cast<std::size_t>(rows.shape(0)));
+  for (py::ssize_t rank = 0; rank < rows.shape(0); ++rank) {
+    merges.push_back({rows(rank, 0), rows(rank, 1), rows(rank, 2)});
+  }
+  return merges;
+}
+
 }  // namespace weldlm::bindings

@@ -14,6 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include "tokenizer/merge_table.hpp"
+
 namespace weldlm::bindings {
 
 namespace py = pybind11;
@@ -25,6 +27,7 @@ using IdArray = py::array_t<std::uint32_t, py::array::c_style | py::array::force
 void bind_bpe(py::module_& module);
 void bind_bert(py::module_& module);
 void bind_patterns(py::module_& module);
+void bind_sentencepiece(py::module_& module);
 
 // The UTF-8 of Python strings, kept alive as long as this object.
 class Utf8Texts {
@@ -42,6 +45,9 @@ Utf8Texts texts_of(const py::iterable& texts);
 
 py::list list_of(const Ids& ids);
 py::list list_of(const std::vector<std::string>& tokens);
+
+// Rows of left, right and merged id.
+std::vector<Merge> merges_of(const IdArray& array);
 
 // An array that owns the vector, without a copy.
 template <typename Value>

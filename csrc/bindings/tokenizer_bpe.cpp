@@ -24,19 +24,6 @@ IdArray array_of_merges(const std::vector<Merge>& merges) {
   return array;
 }
 
-std::vector<Merge> merges_of(const IdArray& array) {
-  if (array.ndim() != 2 || array.shape(1) != 3) {
-    throw std::invalid_argument("merges must be an array of shape [merges, 3]");
-  }
-  const auto rows = array.unchecked<2>();
-  std::vector<Merge> merges;
-  merges.reserve(static_cast<std::size_t>(rows.shape(0)));
-  for (py::ssize_t rank = 0; rank < rows.shape(0); ++rank) {
-    merges.push_back({rows(rank, 0), rows(rank, 1), rows(rank, 2)});
-  }
-  return merges;
-}
-
 void feed(BpeTrainer& trainer, const py::iterable& texts, std::size_t num_threads) {
   const Utf8Texts utf8 = texts_of(texts);
   const py::gil_scoped_release unlocked;

@@ -37,7 +37,9 @@ def changes(normalizer: normalizers.Normalizer) -> Mapping:
     """What the normalizer makes of each code point that it changes."""
     changed: Mapping = {}
     for start in range(0, len(CODE_POINTS), PROBES_AT_ONCE):
-        part = [code for code in CODE_POINTS[start : start + PROBES_AT_ONCE] if code != ord(SEPARATOR)]
+        part = [
+            code for code in CODE_POINTS[start : start + PROBES_AT_ONCE] if code != ord(SEPARATOR)
+        ]
         results = normalizer.normalize_str(SEPARATOR.join(map(chr, part))).split(SEPARATOR)
         for code, result in zip(part, results, strict=True):
             if result != chr(code):
@@ -63,9 +65,9 @@ def combining_classes() -> dict[int, int]:
         char, number = chr(code), unicodedata.combining(chr(code))
         # one of a lower class moves to the front: 230 of U+0301, 1 of U+0334
         probe = "\u0301" + char if 0 < number < 230 else char + "\u0334"
-        if number != 0 and number != 1 and nfd.normalize_str(probe) != probe:
-            classes[code] = number
-        elif number == 1 and nfd.normalize_str("\u0301" + char) != "\u0301" + char:
+        if (number != 0 and number != 1 and nfd.normalize_str(probe) != probe) or (
+            number == 1 and nfd.normalize_str("\u0301" + char) != "\u0301" + char
+        ):
             classes[code] = number
     return classes
 

@@ -51,6 +51,11 @@ void NormalizedText::substitute(const NormalizedText& source, std::size_t begin,
   origins_.insert(origins_.end(), first, first + static_cast<std::ptrdiff_t>(bytes.size()));
 }
 
+void NormalizedText::truncate(std::size_t size) {
+  text_.resize(size);
+  if (has_origins_) origins_.resize(size);
+}
+
 void NormalizerSequence::normalize(const NormalizedText& source, bool is_start,
                                    NormalizedText& result) const {
   if (steps_.empty()) {

@@ -47,7 +47,9 @@ class Codec:
             [(t.content, t.id, t.is_special, t.is_normalized) for t in parts.added_tokens],
         )
         tables = parts.decoder.tables(parts.tokens)
-        self._decoder = _tokenizer.Decoder(tables.texts, tables.first_texts, tables.silent_ids)
+        self._decoder = _tokenizer.Decoder(
+            tables.texts, tables.first_texts, tables.silent_ids, tables.first_until_text
+        )
         self._added_ids = {t.content: t.id for t in parts.added_tokens}
         self._special_tokens = {t.content: t.id for t in parts.added_tokens if t.is_special}
         self._special_ids = frozenset(self._special_tokens.values())

@@ -152,9 +152,7 @@ class _Parser:
             self.refuse("a brace that is no repetition")
         self.position = end + 1
         quantifier = self.pattern[begin : self.position]
-        if self._sees("+") and self.engine == "tiktoken":
-            quantifier += self._next()
-        elif self._sees("?") and comma:
+        if (self._sees("+") and self.engine == "tiktoken") or (self._sees("?") and comma):
             quantifier += self._next()
         self._refuse_more_quantifiers()
         return quantifier
