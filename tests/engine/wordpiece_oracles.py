@@ -19,9 +19,8 @@ needs_bert = pytest.mark.skipif(
     not VOCAB_PATH.is_file(), reason=f"{VOCAB_PATH} is absent; WELDLM_TEST_DATA names the folder"
 )
 
-# (lowercase, strip_accents)
-Casing = tuple[bool, bool | None]
-CASINGS = {
+# whether to lower case, and to strip accents
+CASINGS: dict[str, tuple[bool, bool | None]] = {
     "uncased": (True, None),
     "cased": (False, None),
     "lower-with-accents": (True, False),
@@ -46,7 +45,7 @@ def bert_of_tokenizers(casing: str) -> tokenizers.BertWordPieceTokenizer:
 
 def located(casing: str, text: str) -> list[tuple[int, int, int]]:
     """Ids with the characters they stand for."""
-    ours = bert(casing).encode_with_offsets(text, disallowed_special=())
+    ours = bert(casing).encode_with_offsets(text, allowed_special="all")
     return [(i, *place) for i, place in zip(ours.ids, ours.offsets.tolist(), strict=True)]
 
 
