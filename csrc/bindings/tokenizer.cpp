@@ -181,6 +181,7 @@ PYBIND11_MODULE(_tokenizer, module) {
   bind_vocabulary(module);
   bind_encoder(module);
   bind_decoder(module);
+  bind_patterns(module);
   bind_bpe(module);
   bind_bert(module);
 }

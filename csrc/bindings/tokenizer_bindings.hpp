@@ -24,6 +24,7 @@ using IdArray = py::array_t<std::uint32_t, py::array::c_style | py::array::force
 // Each defines the classes of one family in the module.
 void bind_bpe(py::module_& module);
 void bind_bert(py::module_& module);
+void bind_patterns(py::module_& module);
 
 // The UTF-8 of Python strings, kept alive as long as this object.
 class Utf8Texts {

@@ -1,4 +1,4 @@
-// Byte-level BPE: its model, its patterns, its trainer.
+// Byte-level BPE: its model and its trainer.
 #include <pybind11/functional.h>
 #include <pybind11/stl.h>
 
@@ -7,7 +7,6 @@
 
 #include "bindings/tokenizer_bindings.hpp"
 #include "tokenizer/bpe.hpp"
-#include "tokenizer/patterns.hpp"
 #include "tokenizer/trainer.hpp"
 
 namespace weldlm::bindings {
@@ -56,42 +55,34 @@ py::tuple train(BpeTrainer& trainer, std::int64_t vocab_size,
   return py::make_tuple(list_of(trained.tokens), array_of_merges(trained.merges));
 }
 
-py::list gpt2_pieces(const py::str& text) {
-  Utf8Texts utf8;
-  const std::string_view view = utf8.add(text);
-  py::list pieces;
-  for (std::size_t start = 0; start < view.size();) {
-    const std::size_t end = weldlm::gpt2_piece_end(view, start);
-    pieces.append(py::bytes(view.substr(start, end - start)));
-    start = end;
-  }
-  return pieces;
+std::shared_ptr<ByteBpe> bpe_of_ranks(const std::shared_ptr<Vocabulary>& vocabulary) {
+  const py::gil_scoped_release unlocked;
+  return std::make_shared<ByteBpe>(vocabulary, merges_of_ranks(*vocabulary),
+                                   BpeOptions{true, true});
 }
 
 }  // namespace
 
 void bind_bpe(py::module_& module) {
   py::class_<ByteBpe, Model, std::shared_ptr<ByteBpe>>(module, "ByteBpe")
-      .def(py::init([](const Vocabulary& vocabulary, const IdArray& merges) {
-             return std::make_shared<ByteBpe>(vocabulary, merges_of(merges));
+      .def(py::init([](const std::shared_ptr<Vocabulary>& vocabulary, const IdArray& merges,
+                       bool ignore_merges) {
+             return std::make_shared<ByteBpe>(vocabulary, merges_of(merges),
+                                              BpeOptions{ignore_merges, false});
            }),
-           py::arg("vocabulary"), py::arg("merges"))
+           py::arg("vocabulary"), py::arg("merges"), py::arg("ignore_merges"))
+      .def_static("of_ranks", &bpe_of_ranks, py::arg("vocabulary"))
       .def("merges", [](const ByteBpe& bpe) { return array_of_merges(bpe.merges()); });
 
-  py::class_<PatternPretokenizer, Pretokenizer, std::shared_ptr<PatternPretokenizer>>(
-      module, "PatternPretokenizer")
-      .def(py::init([](std::string_view family) {
-             return std::make_shared<PatternPretokenizer>(find_pattern(family));
-           }),
-           py::arg("family"));
-
   py::class_<BpeTrainer>(module, "BpeTrainer")
-      .def(py::init<>())
+      .def(py::init([](const std::shared_ptr<Pretokenizer>& pretokenizer) {
+             return std::make_unique<BpeTrainer>(pretokenizer);
+           }),
+           py::arg("pretokenizer"))
       .def("feed", &feed, py::arg("texts"), py::arg("num_threads"))
       .def("train", &train, py::arg("vocab_size"), py::arg("special_tokens"),
            py::arg("min_frequency"), py::arg("progress"));
 
-  module.def("gpt2_pieces", &gpt2_pieces, py::arg("text"));
   module.def("byte_alphabet", [] {
     const std::vector<unsigned char> bytes = byte_alphabet();
     return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());

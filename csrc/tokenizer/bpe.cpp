@@ -47,24 +47,73 @@ std::vector<Merge> checked(std::vector<Merge> merges, const Vocabulary& vocabula
   return merges;
 }
 
+// The rank of each merge; where they are shared, neighbors into one token have the same.
+std::vector<std::uint32_t> ranks_of(const std::vector<Merge>& merges, bool shares_ranks) {
+  std::vector<std::uint32_t> ranks;
+  ranks.reserve(merges.size());
+  std::uint32_t rank = 0;
+  for (std::size_t i = 0; i < merges.size(); ++i) {
+    if (i > 0 && !(shares_ranks && merges[i].result == merges[i - 1].result)) ++rank;
+    ranks.push_back(rank);
+  }
+  return ranks;
+}
+
+std::vector<std::uint32_t> results_of(const std::vector<Merge>& merges, bool shares_ranks) {
+  std::vector<std::uint32_t> results;
+  for (std::size_t i = 0; i < merges.size(); ++i) {
+    if (i > 0 && shares_ranks && merges[i].result == merges[i - 1].result) continue;
+    results.push_back(merges[i].result);
+  }
+  return results;
+}
+
 }  // namespace
 
-ByteBpe::ByteBpe(const Vocabulary& vocabulary, std::vector<Merge> merges)
-    : byte_ids_(find_byte_ids(vocabulary)),
-      merges_(checked(std::move(merges), vocabulary)),
-      ranks_(merges_) {
-  sizes_.reserve(vocabulary.size());
-  for (std::size_t id = 0; id < vocabulary.size(); ++id) {
-    const std::string_view token = vocabulary.token(static_cast<std::int64_t>(id));
+std::vector<Merge> merges_of_ranks(const Vocabulary& vocabulary) {
+  std::vector<Merge> merges;
+  for (std::uint32_t result = 0; result < vocabulary.size(); ++result) {
+    const std::string_view token = vocabulary.token(result);
+    if (token.size() > max_ranked_bytes) {
+      throw std::invalid_argument("the token of id " + std::to_string(result) + " has " +
+                                  std::to_string(token.size()) + " bytes, expected at most " +
+                                  std::to_string(max_ranked_bytes));
+    }
+    if (vocabulary.id(token) != result) continue;  // empty, or a repetition of a lower id
+    for (std::size_t size = 1; size < token.size(); ++size) {
+      const auto left = vocabulary.id(token.substr(0, size));
+      if (!left) continue;
+      const auto right = vocabulary.id(token.substr(size));
+      if (right) merges.push_back({*left, *right, result});
+    }
+  }
+  return merges;
+}
+
+ByteBpe::ByteBpe(std::shared_ptr<const Vocabulary> vocabulary, std::vector<Merge> merges,
+                 BpeOptions options)
+    : vocabulary_(std::move(vocabulary)),
+      byte_ids_(find_byte_ids(*vocabulary_)),
+      merges_(checked(std::move(merges), *vocabulary_)),
+      ranks_(merges_, ranks_of(merges_, options.shares_ranks)),
+      results_(results_of(merges_, options.shares_ranks)),
+      options_(options) {
+  sizes_.reserve(vocabulary_->size());
+  for (std::size_t id = 0; id < vocabulary_->size(); ++id) {
+    const std::string_view token = vocabulary_->token(static_cast<std::int64_t>(id));
     sizes_.push_back(static_cast<std::uint32_t>(token.size()));
+    max_token_bytes_ = std::max(max_token_bytes_, token.size());
   }
 }
 
 std::unique_ptr<Workspace> ByteBpe::make_workspace() const {
-  return std::make_unique<BpeWorkspace>(merges_.size());
+  return std::make_unique<BpeWorkspace>(results_.size());
 }
 
 void ByteBpe::encode(std::string_view piece, Workspace* workspace, TokenSink& sink) const {
+  if (options_.ignore_merges && piece.size() <= max_token_bytes_) {
+    if (const auto id = vocabulary_->id(piece)) return add(*id, sink);
+  }
   if (piece.size() <= max_short_bytes) {
     encode_short(piece, sink);
   } else {
@@ -86,7 +135,7 @@ void ByteBpe::encode_short(std::string_view piece, TokenSink& sink) const {
     const auto lowest = std::min_element(ranks.begin(), ranks.begin() + (size - 1));
     if (*lowest == no_rank) break;
     const auto at = static_cast<std::size_t>(lowest - ranks.begin());
-    tokens[at] = merges_[*lowest].result;
+    tokens[at] = results_[*lowest];
     std::copy(tokens.begin() + at + 2, tokens.begin() + size, tokens.begin() + at + 1);
     std::copy(lowest + 1, ranks.begin() + (size - 1), lowest);
     --size;
@@ -101,7 +150,7 @@ void ByteBpe::encode_long(std::string_view piece, BpeWorkspace& workspace, Token
   merge_linked(workspace);
   for (std::uint32_t i = 0; i != no_position; i = workspace.next[i]) add(workspace.ids[i], sink);
   workspace.queue.reset();
-  if (piece.size() > max_kept_bytes) workspace = BpeWorkspace(merges_.size());
+  if (piece.size() > max_kept_bytes) workspace = BpeWorkspace(results_.size());
 }
 
 // Makes the piece a doubly linked list of its bytes and queues every pair that can merge.
@@ -133,7 +182,7 @@ void ByteBpe::merge_linked(BpeWorkspace& workspace) const {
     // entries go stale when a neighbor merged first
     if (ids[at] == merged_away || right == no_position) continue;
     if (ranks_.rank(ids[at], ids[right]) != rank) continue;
-    ids[at] = merges_[rank].result;
+    ids[at] = results_[rank];
     ids[right] = merged_away;
     next[at] = next[right];
     if (next[at] != no_position) {

@@ -25,14 +25,26 @@ struct BpeWorkspace : Workspace {
   std::vector<std::uint32_t> previous;
 };
 
+struct BpeOptions {
+  bool ignore_merges = false;  // a piece that is a token is that token
+  bool shares_ranks = false;   // merges into one token have one rank, as in a list of ranks
+};
+
+// Every way to join two tokens to a third one, in the order of the ids of the joined tokens: the
+// merges of tiktoken, where the rank of a pair is that of its bytes. Throws std::invalid_argument on
+// a token of more than max_ranked_bytes.
+inline constexpr std::size_t max_ranked_bytes = 4096;
+std::vector<Merge> merges_of_ranks(const Vocabulary& vocabulary);
+
 // BPE over bytes: every byte has a token.
 class ByteBpe : public Model {
  public:
-  // tokens[id] are the bytes of the token; `merges` in the order of their ranks. Throws
-  // std::invalid_argument unless every byte has a token and every merge joins the bytes of its
-  // parts.
-  ByteBpe(const Vocabulary& vocabulary, std::vector<Merge> merges);
+  // `merges` in the order of their ranks. Throws std::invalid_argument unless every byte has a
+  // token and every merge joins the bytes of its parts.
+  ByteBpe(std::shared_ptr<const Vocabulary> vocabulary, std::vector<Merge> merges,
+          BpeOptions options);
 
+  const Vocabulary& vocabulary() const noexcept { return *vocabulary_; }
   const std::vector<Merge>& merges() const noexcept { return merges_; }
 
   std::unique_ptr<Workspace> make_workspace() const override;
@@ -47,9 +59,13 @@ class ByteBpe : public Model {
   void merge_linked(BpeWorkspace& workspace) const;
   void add(std::uint32_t id, TokenSink& sink) const;
 
+  std::shared_ptr<const Vocabulary> vocabulary_;
   std::array<std::uint32_t, 256> byte_ids_;
   std::vector<Merge> merges_;
   MergeTable ranks_;
+  std::vector<std::uint32_t> results_;  // the token of each rank
+  BpeOptions options_;
+  std::size_t max_token_bytes_ = 0;
   std::vector<std::uint32_t> sizes_;  // of each token, in bytes
 };
 

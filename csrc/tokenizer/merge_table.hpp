@@ -26,13 +26,17 @@ inline std::uint64_t pair_key(std::uint32_t left, std::uint32_t right) noexcept 
 
 class MergeTable {
  public:
-  explicit MergeTable(const std::vector<Merge>& merges)
-      : slots_(std::bit_ceil(merges.size() * 2 + 2)), shift_(64 - std::countr_zero(slots_.size())) {
+  // The rank of a merge is its index in the list.
+  explicit MergeTable(const std::vector<Merge>& merges) : MergeTable(merges.size()) {
     for (std::size_t rank = 0; rank < merges.size(); ++rank) {
-      Slot& slot = slots_[find(pair_key(merges[rank].left, merges[rank].right))];
-      slot.key = pair_key(merges[rank].left, merges[rank].right);
-      slot.rank = static_cast<std::uint32_t>(rank);
+      put(merges[rank], static_cast<std::uint32_t>(rank));
     }
+  }
+
+  // ranks[i] is the rank of merges[i].
+  MergeTable(const std::vector<Merge>& merges, const std::vector<std::uint32_t>& ranks)
+      : MergeTable(merges.size()) {
+    for (std::size_t i = 0; i < merges.size(); ++i) put(merges[i], ranks[i]);
   }
 
   // no_rank where the pair has no merge. Of two merges of one pair the later one counts.
@@ -45,6 +49,14 @@ class MergeTable {
     std::uint64_t key = std::numeric_limits<std::uint64_t>::max();
     std::uint32_t rank = no_rank;
   };
+
+  explicit MergeTable(std::size_t num_merges)
+      : slots_(std::bit_ceil(num_merges * 2 + 2)), shift_(64 - std::countr_zero(slots_.size())) {}
+
+  void put(const Merge& merge, std::uint32_t rank) noexcept {
+    const std::uint64_t key = pair_key(merge.left, merge.right);
+    slots_[find(key)] = {key, rank};
+  }
 
   std::size_t find(std::uint64_t key) const noexcept {
     std::size_t index = (key * 0x9E3779B97F4A7C15u) >> shift_;

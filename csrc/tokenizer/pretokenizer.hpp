@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "tokenizer/normalizer.hpp"
@@ -21,6 +23,19 @@ class Pretokenizer {
   // starts, text.size() after the last. Pieces are not empty.
   virtual std::size_t split(std::string_view text, std::size_t start,
                             std::vector<ByteRange>& pieces) const = 0;
+};
+
+// Each piece of a step is a text for the next one, which sees nothing around it.
+class PretokenizerSequence : public Pretokenizer {
+ public:
+  explicit PretokenizerSequence(std::vector<std::shared_ptr<const Pretokenizer>> steps)
+      : steps_(std::move(steps)) {}
+
+  std::size_t split(std::string_view text, std::size_t start,
+                    std::vector<ByteRange>& pieces) const override;
+
+ private:
+  std::vector<std::shared_ptr<const Pretokenizer>> steps_;
 };
 
 }  // namespace weldlm

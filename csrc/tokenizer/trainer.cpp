@@ -5,7 +5,6 @@
 #include <stdexcept>
 #include <utility>
 
-#include "tokenizer/patterns.hpp"
 
 namespace weldlm {
 namespace {
@@ -68,11 +67,12 @@ void require_options(const BpeTrainingOptions& options) {
 }  // namespace
 
 void BpeTrainer::feed(std::span<const std::string_view> texts, std::size_t num_threads) {
-  words_.feed(texts, num_threads, [](std::string_view text, WordCounts& counts) {
+  words_.feed(texts, num_threads, [this](std::string_view text, WordCounts& counts) {
+    std::vector<ByteRange> pieces;
     for (std::size_t start = 0; start < text.size();) {
-      const std::size_t end = gpt2_piece_end(text, start);
-      counts.add(text.substr(start, end - start), 1);
-      start = end;
+      pieces.clear();
+      start = pretokenizer_->split(text, start, pieces);
+      for (const auto& [begin, end] : pieces) counts.add(text.substr(begin, end - begin), 1);
     }
   });
 }

@@ -4,12 +4,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "tokenizer/merge_loop.hpp"
+#include "tokenizer/pretokenizer.hpp"
 #include "tokenizer/word_counts.hpp"
 
 namespace weldlm {
@@ -27,6 +30,10 @@ struct BpeTrainingOptions {
 
 class BpeTrainer {
  public:
+  // The pieces of the pretokenizer are the words.
+  explicit BpeTrainer(std::shared_ptr<const Pretokenizer> pretokenizer)
+      : pretokenizer_(std::move(pretokenizer)) {}
+
   // Counts the words of the texts. The result does not depend on num_threads.
   void feed(std::span<const std::string_view> texts, std::size_t num_threads);
 
@@ -34,6 +41,7 @@ class BpeTrainer {
   TrainedBpe train(const BpeTrainingOptions& options, const TrainingProgress& progress);
 
  private:
+  std::shared_ptr<const Pretokenizer> pretokenizer_;
   ShardedWordCounts words_;
 };
 

@@ -9,18 +9,57 @@
 
 namespace weldlm {
 
-enum class CharClass : std::uint8_t { other = 0, letter = 1, number = 2, space = 3 };
+// The general category, as far as patterns ask for it; white space goes before it. The numbers are
+// those of generate_unicode.py.
+enum class CharClass : std::uint8_t {
+  other = 0,  // control, format, private use, surrogate
+  uppercase = 1,
+  lowercase = 2,
+  titlecase = 3,
+  modifier_letter = 4,
+  other_letter = 5,
+  mark = 6,
+  digit = 7,         // Nd
+  other_number = 8,  // Nl, No
+  space = 9,         // the White_Space property
+  punctuation = 10,
+  symbol = 11,
+  unassigned = 12,
+};
+
+// Several classes, a bit for each.
+struct CharClasses {
+  std::uint32_t bits = 0;
+
+  constexpr bool holds(CharClass kind) const noexcept {
+    return (bits >> static_cast<unsigned>(kind) & 1) != 0;
+  }
+  constexpr CharClasses operator|(CharClasses more) const noexcept { return {bits | more.bits}; }
+  // All classes but these.
+  constexpr CharClasses operator~() const noexcept { return {~bits}; }
+};
+
+constexpr CharClasses classes_of(auto... kinds) noexcept {
+  return {((std::uint32_t{1} << static_cast<unsigned>(kinds)) | ...)};
+}
+
+inline constexpr CharClasses letter_classes =
+    classes_of(CharClass::uppercase, CharClass::lowercase, CharClass::titlecase,
+               CharClass::modifier_letter, CharClass::other_letter);
+inline constexpr CharClasses number_classes =
+    classes_of(CharClass::digit, CharClass::other_number);
+inline constexpr CharClasses space_classes = classes_of(CharClass::space);
 
 struct Char {
   CharClass kind;
   std::size_t size;  // bytes of UTF-8
 };
 
-inline CharClass char_class(char32_t code_point) noexcept {
+constexpr CharClass char_class(char32_t code_point) noexcept {
   if (code_point >= 0x110000) return CharClass::other;
   const std::size_t block = unicode_tables::block_of[code_point >> 8];
-  const std::uint64_t word = unicode_tables::class_words[block * 8 + ((code_point >> 5) & 7)];
-  return static_cast<CharClass>((word >> ((code_point & 31) * 2)) & 3);
+  const std::uint64_t word = unicode_tables::class_words[block * 16 + ((code_point >> 4) & 15)];
+  return static_cast<CharClass>(word >> ((code_point & 15) * 4) & 15);
 }
 
 inline bool is_continuation(std::string_view text, std::size_t pos) noexcept {

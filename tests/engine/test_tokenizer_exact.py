@@ -23,6 +23,7 @@ from tests.engine.tokenizer_oracles import (
     standard_library_texts,
 )
 from weldlm import _tokenizer
+from weldlm.tokenizer.bpe import Pattern
 from weldlm.tokenizer import Tokenizer, TokenizerParts
 from weldlm.tokenizer.bpe import BpeModel, Pattern
 
@@ -88,7 +89,7 @@ def test_code_points_split_as_in_tokenizers(codes: list[int]) -> None:
     text = "".join(f"a{chr(code)}1{chr(code)}!{chr(code)}" for code in codes)
     pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
 
-    pieces = [len(piece.decode()) for piece in _tokenizer.gpt2_pieces(text)]
+    pieces = [len(piece.decode()) for piece in _tokenizer.pieces(Pattern("gpt2").build(), text)]
 
     expected = [end - start for _, (start, end) in pre_tokenizer.pre_tokenize_str(text)]
     assert pieces == expected
@@ -96,7 +97,7 @@ def test_code_points_split_as_in_tokenizers(codes: list[int]) -> None:
 
 @given(text=KNOWN_TEXTS)
 def test_pieces_are_those_of_the_regex_package(text: str) -> None:
-    pieces = [piece.decode() for piece in _tokenizer.gpt2_pieces(text)]
+    pieces = [piece.decode() for piece in _tokenizer.pieces(Pattern("gpt2").build(), text)]
 
     assert pieces == regex.findall(GPT2_PATTERN, text)
 

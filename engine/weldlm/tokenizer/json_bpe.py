@@ -5,18 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from weldlm.tokenizer.bpe import BpeModel, Merges, Pattern
+from weldlm.tokenizer.bpe import BpeModel, Merges
 from weldlm.tokenizer.byte_characters import bytes_from_characters, characters_from_bytes
 from weldlm.tokenizer.json_fields import ANY, Understood, brief, checked
-from weldlm.tokenizer.json_vocabulary import NamedModel, added_bytes, read_vocab
+from weldlm.tokenizer.json_vocabulary import NamedModel, added_bytes, names_by_id, read_vocab
 from weldlm.tokenizer.parts import AddedToken, PlainDecoder
 
 __all__ = [
     "read_bpe",
-    "read_byte_level",
     "read_byte_level_decoder",
     "write_bpe",
-    "write_byte_level",
     "write_byte_level_decoder",
 ]
 
@@ -28,15 +26,9 @@ _MODEL: Understood = {
     "end_of_word_suffix": (None, ""),
     "fuse_unk": (True, False, None),
     "byte_fallback": (False, None),
-    "ignore_merges": (False, None),
+    "ignore_merges": (True, False, None),
     "vocab": (ANY,),
     "merges": (ANY,),
-}
-_PRETOKENIZER: Understood = {
-    "type": ("ByteLevel",),
-    "add_prefix_space": (False,),
-    "trim_offsets": (True, False),
-    "use_regex": (True, None),
 }
 _DECODER: Understood = {
     "type": ("ByteLevel",),
@@ -45,19 +37,6 @@ _DECODER: Understood = {
     "use_regex": (True, False, None),
 }
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-
-
-def read_byte_level(section: dict[str, Any]) -> Pattern:
-    """Reads the pretokenizer ByteLevel."""
-    checked("pre_tokenizer", section, _PRETOKENIZER)
-    return Pattern("gpt2")
-
-
-def write_byte_level(pattern: Pattern) -> dict[str, Any]:
-    """The pretokenizer section of a pattern."""
-    if pattern.family != "gpt2":
-        raise ValueError(f"tokenizer.json of the pattern {pattern.family!r} is not written")
-    return _BYTE_LEVEL | {"use_regex": True}
 
 
 def read_byte_level_decoder(section: dict[str, Any]) -> PlainDecoder:
@@ -79,8 +58,14 @@ def read_bpe(section: object) -> NamedModel:
     """
     fields = checked("model", section, _MODEL)
     ids = read_vocab(fields["vocab"])
-    merges = _merges(fields["merges"], ids)
-    return NamedModel(list(ids), BpeModel(merges), _spell)
+    names = names_by_id(ids)
+    model = BpeModel(
+        _merges(fields["merges"], ids),
+        ignore_merges=bool(fields["ignore_merges"]),
+        hidden_ids=tuple(i for i, name in enumerate(names) if bytes_from_characters(name) is None),
+        num_tokens=len(names),
+    )
+    return NamedModel(names, model, _spell)
 
 
 def write_bpe(
@@ -89,6 +74,8 @@ def write_bpe(
     """The model section."""
     contents = {token.id: token.content for token in added_tokens}
     names = [contents.get(i) or characters_from_bytes(token) for i, token in enumerate(tokens)]
+    if model.num_tokens is not None:
+        names = names[: model.num_tokens]
     return {
         "type": "BPE",
         "dropout": None,
@@ -97,8 +84,8 @@ def write_bpe(
         "end_of_word_suffix": None,
         "fuse_unk": False,
         "byte_fallback": False,
-        "ignore_merges": False,
-        "vocab": {name: i for i, name in enumerate(names)},
+        "ignore_merges": model.ignore_merges,
+        "vocab": {name: i for i, name in enumerate(names) if name},
         "merges": [[names[left], names[right]] for left, right, _ in model.merges.tolist()],
     }
 

@@ -1,6 +1,6 @@
 """tokenizer.json: the vocabulary and the added tokens."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from weldlm.tokenizer.json_fields import ANY, Understood, brief, checked
@@ -9,11 +9,14 @@ from weldlm.tokenizer.parts import AddedToken, Model
 __all__ = [
     "NamedModel",
     "added_bytes",
+    "names_by_id",
     "read_added_tokens",
     "read_vocab",
     "spell_tokens",
     "write_added_token",
 ]
+
+_MAX_GAP = 1024  # ids that stand for nothing, beyond as many as there are tokens
 
 _ADDED_TOKEN: Understood = {
     "id": (ANY,),
@@ -36,20 +39,29 @@ class NamedModel:
 
 
 def read_vocab(vocab: object) -> dict[str, int]:
-    """Ids of the tokens, in the order of the ids, which have no gap."""
+    """Ids of the tokens, in the order of the ids. Some ids may stand for nothing."""
     if not isinstance(vocab, dict):
         raise ValueError(f"vocab is {brief(vocab)}, expected an object of ids")
-    names: list[str | None] = [None] * len(vocab)
+    most = 2 * len(vocab) + _MAX_GAP  # a damaged id must not ask for all the memory
+    names: dict[int, str] = {}
     for name, token_id in vocab.items():
-        if type(token_id) is not int or not 0 <= token_id < len(vocab):
+        if type(token_id) is not int or not 0 <= token_id <= most:
             raise ValueError(
-                f"vocab gives the token {name!r} the id {brief(token_id)}, expected 0 to "
-                f"{len(vocab) - 1}, each once: the ids of {len(vocab)} tokens without a gap"
+                f"vocab gives the token {name!r} the id {brief(token_id)}, expected 0 to {most} "
+                f"in a vocabulary of {len(vocab)} tokens"
             )
-        if names[token_id] is not None:
+        if token_id in names:
             raise ValueError(f"vocab gives the id {token_id} to {names[token_id]!r} and {name!r}")
         names[token_id] = name
-    return {name: token_id for token_id, name in enumerate(names) if name is not None}
+    return {names[token_id]: token_id for token_id in sorted(names)}
+
+
+def names_by_id(ids: Mapping[str, int]) -> list[str]:
+    """The name of each id, empty where it stands for nothing."""
+    names = [""] * (max(ids.values(), default=-1) + 1)
+    for name, token_id in ids.items():
+        names[token_id] = name
+    return names
 
 
 def read_added_tokens(rows: object, names: list[str]) -> tuple[AddedToken, ...]:

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 from weldlm.atomic_file import replace_text
 from weldlm.tokenizer import json_bpe
-from weldlm.tokenizer.bpe import BpeModel, Pattern
+from weldlm.tokenizer.bpe import BpeModel
 from weldlm.tokenizer.json_fields import ANY, Understood, brief, checked, parse_json
+from weldlm.tokenizer.json_pattern import read_byte_level, write_byte_level
 from weldlm.tokenizer.json_template import read_template, write_template
 from weldlm.tokenizer.json_vocabulary import (
     NamedModel,
@@ -44,7 +45,10 @@ _MODELS: Mapping[str, Callable[[Section], NamedModel]] = {"BPE": json_bpe.read_b
 _NORMALIZERS: Mapping[str, Callable[[Section], tuple[Normalizer, ...]]] = {}
 _PRETOKENIZERS: Mapping[
     str, Callable[[Section], tuple[tuple[Normalizer, ...], Pretokenizer | None]]
-] = {"ByteLevel": lambda section: ((), json_bpe.read_byte_level(section))}
+] = {
+    "ByteLevel": lambda section: ((), read_byte_level(section)),
+    "Sequence": lambda section: ((), read_byte_level(section)),
+}
 _DECODERS: Mapping[str, Callable[[Section], Decoder]] = {
     "ByteLevel": json_bpe.read_byte_level_decoder
 }
@@ -102,7 +106,6 @@ def _read(name: str, section: object, readers: Mapping[str, Callable[[Section], 
 def _document(parts: TokenizerParts) -> Section:
     if not (
         isinstance(parts.model, BpeModel)
-        and isinstance(parts.pretokenizer, Pattern)
         and parts.decoder == PlainDecoder()
         and not parts.normalizers + parts.rewriters
     ):
@@ -113,7 +116,7 @@ def _document(parts: TokenizerParts) -> Section:
         "padding": None,
         "added_tokens": [write_added_token(token) for token in parts.added_tokens],
         "normalizer": None,
-        "pre_tokenizer": json_bpe.write_byte_level(parts.pretokenizer),
+        "pre_tokenizer": write_byte_level(parts.pretokenizer),
         "post_processor": write_template(parts.template, parts.added_tokens),
         "decoder": json_bpe.write_byte_level_decoder(),
         "model": json_bpe.write_bpe(parts.model, parts.tokens, parts.added_tokens),

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from weldlm import _tokenizer
 from weldlm.tokenizer.bpe import BpeModel, Pattern
 from weldlm.tokenizer.byte_characters import bytes_from_characters
-from weldlm.tokenizer.parts import AddedToken, TokenizerParts
+from weldlm.tokenizer.parts import AddedToken, Pretokenizer, TokenizerParts
 
 __all__ = ["available_threads", "text_batches", "train_bpe"]
 
+_GPT2 = Pattern("gpt2")
 _CHARACTERS_AT_ONCE = 1 << 24
 _MAX_TOKEN_BYTES = 256  # of a special token; the core refuses longer ones
 
@@ -27,18 +28,19 @@ def train_bpe(
     texts: Iterable[str],
     *,
     vocab_size: int,
+    pattern: Pretokenizer = _GPT2,
     special_tokens: Sequence[str],
     min_frequency: int,
     allow_smaller: bool,
     num_threads: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> TokenizerParts:
-    """Learns merges; see `Tokenizer.train`."""
+    """Learns merges; see `Tokenizer.train`. No merge crosses a piece of the pattern."""
     if isinstance(texts, str):
         raise TypeError("texts is one str, expected several: pass [texts]")
     _require_special_tokens(special_tokens)
     threads = available_threads(num_threads)
-    trainer = _tokenizer.BpeTrainer()
+    trainer = _tokenizer.BpeTrainer(pattern.build())
     for batch in text_batches(texts):
         trainer.feed(batch, threads)
     tokens, merges = trainer.train(
@@ -55,7 +57,7 @@ def train_bpe(
         )
     added = tuple(AddedToken(content, i) for i, content in enumerate(special_tokens))
     return TokenizerParts(
-        tokens=tokens, model=BpeModel(merges), pretokenizer=Pattern("gpt2"), added_tokens=added
+        tokens=tokens, model=BpeModel(merges), pretokenizer=pattern, added_tokens=added
     )
 
 

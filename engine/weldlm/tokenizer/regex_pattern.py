@@ -1,0 +1,151 @@
+"""Splits text by any regular expression, through the `regex` package: exact, but slow.
+
+The package knows a newer Unicode than the engines of tiktoken and tokenizers. Characters that it
+would put into another class are exchanged for others of their class before it sees them.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from itertools import chain, pairwise
+from types import ModuleType
+from typing import Any, Literal
+
+from weldlm import _tokenizer
+from weldlm.tokenizer.pattern_translation import Engine, translate
+
+__all__ = ["RegexPattern"]
+
+# what the regex package calls the classes of the core, by their number; 0 and 12 are all the rest
+_PROPERTIES = {1: r"\p{Lu}", 2: r"\p{Ll}", 3: r"\p{Lt}", 4: r"\p{Lm}", 5: r"\p{Lo}", 6: r"\p{M}"}
+_PROPERTIES |= {7: r"\p{Nd}", 8: r"[\p{Nl}\p{No}]", 9: r"\s", 10: r"\p{P}", 11: r"\p{S}"}
+_UNASSIGNED = 12
+_SURROGATES = (0xD800, 0xDFFF)
+
+
+@dataclass(frozen=True, slots=True)
+class RegexPattern:
+    """Splits text as an engine does with a pattern."""
+
+    pattern: str
+    engine: Engine  # whose dialect it is
+    keeps: Literal["matches", "others", "all"]  # what becomes a piece
+
+    def build(self) -> _tokenizer.CallbackPretokenizer:
+        """
+        Raises:
+            ValueError: the pattern has a construct that the engines do not agree on.
+            ModuleNotFoundError: the regex package is missing.
+        """
+        return _tokenizer.CallbackPretokenizer(self._spans())
+
+    def _spans(self) -> Callable[[str], list[int]]:
+        regex = _regex()
+        translation = translate(self.pattern, self.engine)
+        compiled = regex.compile(translation.source, regex.VERSION0)
+        exchanges = _exchanges(translation.ranges)
+
+        def spans(text: str) -> list[int]:
+            known = text if text.isascii() else text.translate(exchanges)
+            matches = [match.span() for match in compiled.finditer(known)]
+            if any(begin == end for begin, end in matches):
+                raise ValueError(
+                    f"the pattern {self.pattern!r} matches no character at all in the text, "
+                    "expected one whose matches are not empty"
+                )
+            return _pieces(matches, len(text), self.keeps)
+
+        return spans
+
+
+def _regex() -> ModuleType:
+    try:
+        return import_module("regex")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "this tokenizer splits text by a regular expression of its own, which needs the "
+            "package regex: pip install regex"
+        ) from error
+
+
+def _pieces(matches: list[tuple[int, int]], size: int, keeps: str) -> list[int]:
+    """Begin and end of each piece, one behind the other."""
+    if keeps == "matches":
+        return list(chain.from_iterable(matches))
+    borders = [0, *chain.from_iterable(matches), size]
+    if keeps == "all":
+        return list(chain.from_iterable(pairwise(borders)))
+    return borders
+
+
+def _exchanges(ranges: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """For characters that the regex package classifies otherwise, another one of their class.
+
+    `ranges` are the code points that the pattern names: none of them can be exchanged.
+    """
+    named = sorted(ranges)
+    firsts = [first for first, _ in named]
+    most = [max(last for _, last in named[: i + 1]) for i in range(len(named))]
+
+    def is_named(code: int) -> bool:
+        i = bisect_right(firsts, code)
+        return i > 0 and most[i - 1] >= code
+
+    different = _differences()
+    for code in different:
+        if is_named(code):
+            raise ValueError(
+                f"the pattern names the character U+{code:04X}, which Unicode 16 and the regex "
+                "package put into different classes"
+            )
+    stand_ins = {
+        kind: next((code for code in codes if not is_named(code)), None)
+        for kind, codes in _samples().items()
+    }
+    exchanges: dict[int, int] = {}
+    for code, kind in different.items():
+        stand_in = stand_ins[kind]
+        if stand_in is None:
+            raise ValueError("the pattern names every character of a class")
+        exchanges[code] = stand_in
+    return exchanges
+
+
+@cache
+def _classes() -> tuple[bytes, bytes]:
+    """The class of each code point in the core, and in the regex package; 0 for all the rest."""
+    ours = _tokenizer.char_classes().translate(bytes.maketrans(bytes([_UNASSIGNED]), b"\0"))
+    theirs = bytearray(len(ours))
+    first, last = _SURROGATES
+    codes: Any = [*range(first), *range(last + 1, len(ours))]
+    text = "".join(map(chr, codes))
+    for kind, source in _PROPERTIES.items():
+        for match in _regex().finditer(f"{source}+", text):
+            begin, end = codes[match.start()], codes[match.end() - 1] + 1
+            theirs[begin:end] = bytes([kind]) * (end - begin)
+    return ours, bytes(theirs)
+
+
+@cache
+def _differences() -> dict[int, int]:
+    """Our class of the code points that the regex package puts into another one."""
+    ours, theirs = _classes()
+    return {
+        code: kind
+        for code, (kind, other) in enumerate(zip(ours, theirs, strict=True))
+        if kind != other
+    }
+
+
+@cache
+def _samples() -> dict[int, list[int]]:
+    """Code points of each class on which both agree, the last ones of it first."""
+    ours, theirs = _classes()
+    samples: dict[int, list[int]] = {kind: [] for kind in [0, *_PROPERTIES]}
+    for code in range(len(ours) - 1, -1, -1):
+        kind = ours[code]
+        if kind == theirs[code] and len(samples[kind]) < 100 and code not in range(*_SURROGATES):
+            samples[kind].append(code)
+    return samples
