@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <iostream>
+#include <memory>
 #include <random>
 #include <source_location>
 #include <span>
@@ -13,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tokenizer/patterns.hpp"
 #include "tokenizer/trainer.hpp"
 
 namespace weldlm::test {
@@ -84,7 +86,7 @@ inline constexpr std::string_view any_bytes[] = {"a",
 
 inline TrainedBpe train(std::span<const std::string_view> texts, std::int64_t vocab_size,
                         std::size_t num_threads = 1) {
-  BpeTrainer trainer;
+  BpeTrainer trainer(std::make_shared<PatternPretokenizer>(gpt2_piece_end));
   trainer.feed(texts, num_threads);
   return trainer.train({vocab_size, {"<|endoftext|>"}, 1}, [](std::size_t) {});
 }
