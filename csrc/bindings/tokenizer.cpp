@@ -185,4 +185,5 @@ PYBIND11_MODULE(_tokenizer, module) {
   bind_decoder(module);
   bind_bpe(module);
   bind_sentencepiece(module);
+  bind_bert(module);
 }

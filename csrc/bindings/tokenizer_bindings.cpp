@@ -119,4 +119,13 @@ std::vector<Merge> merges_of(const IdArray& array) {
   return merges;
 }
 
+std::function<void(std::size_t)> training_report(
+    const std::optional<std::function<void(std::size_t)>>& progress) {
+  return [&progress](std::size_t num_tokens) {
+    const py::gil_scoped_acquire locked;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    if (progress) (*progress)(num_tokens);
+  };
+}
+
 }  // namespace weldlm::bindings

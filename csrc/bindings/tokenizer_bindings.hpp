@@ -5,7 +5,9 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -24,6 +26,7 @@ using IdArray = py::array_t<std::uint32_t, py::array::c_style | py::array::force
 // Each defines the classes of one family in the module.
 void bind_bpe(py::module_& module);
 void bind_sentencepiece(py::module_& module);
+void bind_bert(py::module_& module);
 
 // The UTF-8 of Python strings, kept alive as long as this object.
 class Utf8Texts {
@@ -62,5 +65,10 @@ py::array_t<Value> array_of(std::vector<Value> values) {
 // that is not in a vocabulary of this size.
 std::vector<std::int64_t> ids_of(const py::object& ids, std::size_t vocab_size);
 std::int64_t id_of(py::handle value, std::size_t vocab_size);
+
+// What a trainer calls, without the lock of the interpreter: looks for signals and tells
+// `progress`, which may be absent and must outlive the result.
+std::function<void(std::size_t)> training_report(
+    const std::optional<std::function<void(std::size_t)>>& progress);
 
 }  // namespace weldlm::bindings

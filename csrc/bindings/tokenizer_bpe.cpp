@@ -34,15 +34,11 @@ void feed(BpeTrainer& trainer, const py::iterable& texts, std::size_t num_thread
 py::tuple train(BpeTrainer& trainer, std::int64_t vocab_size,
                 std::vector<std::string> special_tokens, std::int64_t min_frequency,
                 const std::optional<std::function<void(std::size_t)>>& progress) {
-  const auto report = [&](std::size_t num_tokens) {
-    const py::gil_scoped_acquire locked;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-    if (progress) (*progress)(num_tokens);
-  };
   weldlm::TrainedBpe trained;
   {
     const py::gil_scoped_release unlocked;
-    trained = trainer.train({vocab_size, std::move(special_tokens), min_frequency}, report);
+    trained = trainer.train({vocab_size, std::move(special_tokens), min_frequency},
+                            training_report(progress));
   }
   return py::make_tuple(list_of(trained.tokens), array_of_merges(trained.merges));
 }

@@ -44,6 +44,9 @@ class NormalizedText {
   // Keeps the first `size` bytes.
   void truncate(std::size_t size);
 
+  // Appends `bytes` that stand one by one for those of `source` from `begin` on.
+  void substitute(const NormalizedText& source, std::size_t begin, std::string_view bytes);
+
  private:
   std::string text_;
   std::vector<ByteRange> origins_;  // of each byte, where has_origins_

@@ -132,5 +132,48 @@ def metaspace_cuts(tokens: Sequence[bytes]) -> MetaspaceCuts: ...
 class MetaspaceCutter(Pretokenizer):
     def __init__(self, cuts: MetaspaceCuts) -> None: ...
 
+class WordPiece(Model):
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        unk_id: int,
+        continuing_prefix: str,
+        max_chars_per_word: int,
+    ) -> None: ...
+
+class BertNormalizer(Normalizer):
+    def __init__(
+        self, clean_text: bool, handle_chinese_chars: bool, strip_accents: bool, lowercase: bool
+    ) -> None: ...
+
+class BertPretokenizer(Pretokenizer):
+    def __init__(self) -> None: ...
+
+class UnicodeNormalizer(Normalizer):
+    def __init__(self, form: str) -> None: ...
+
+class Lowercase(Normalizer):
+    def __init__(self) -> None: ...
+
+class StripAccents(Normalizer):
+    def __init__(self) -> None: ...
+
+class WordPieceTrainer:
+    def __init__(
+        self, normalizer: Normalizer | None, pretokenizer: Pretokenizer | None
+    ) -> None: ...
+    def feed(self, texts: Iterable[str], num_threads: int) -> None: ...
+    def train(
+        self,
+        vocab_size: int,
+        special_tokens: Sequence[str],
+        min_frequency: int,
+        limit_alphabet: int | None,
+        initial_alphabet: str,
+        continuing_prefix: str,
+        progress: Callable[[int], None] | None,
+    ) -> list[bytes]: ...
+
+def normalized(normalizer: Normalizer, text: str) -> bytes: ...
 def gpt2_pieces(text: str) -> list[bytes]: ...
 def byte_alphabet() -> bytes: ...

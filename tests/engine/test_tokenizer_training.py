@@ -47,7 +47,7 @@ def saved_model(tokenizer: Tokenizer, folder: Path) -> Model:
 @pytest.mark.parametrize("vocab_size", [257, 258, 500, 2000])
 @pytest.mark.parametrize("min_frequency", [1, 2, 10])
 def test_model_is_that_of_tokenizers(vocab_size: int, min_frequency: int, tmp_path: Path) -> None:
-    texts = standard_library_texts(12)
+    texts = standard_library_texts(30)
 
     trained = Tokenizer.train(texts, vocab_size, min_frequency=min_frequency)
 
