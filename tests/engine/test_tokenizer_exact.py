@@ -23,7 +23,6 @@ from tests.engine.tokenizer_oracles import (
     standard_library_texts,
 )
 from weldlm import _tokenizer
-from weldlm.tokenizer.bpe import Pattern
 from weldlm.tokenizer import Tokenizer, TokenizerParts
 from weldlm.tokenizer.bpe import BpeModel, Pattern
 
