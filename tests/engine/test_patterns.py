@@ -281,9 +281,11 @@ def test_threads_share_a_pattern_of_python() -> None:
     parts = TokenizerParts(tokens=tokens, model=RankedBpeModel(), pretokenizer=pretokenizer)
     texts = [f"ab {i} " * 3000 for i in range(20)]
 
-    batch = Tokenizer(parts).encode_batch(texts, num_threads=4)
+    tokenizer = Tokenizer(parts)
 
-    assert [ids.tolist() for ids in batch] == [Tokenizer(parts).encode(text) for text in texts]
+    batch = tokenizer.encode_batch(texts, num_threads=4)
+
+    assert [ids.tolist() for ids in batch] == [tokenizer.encode(text) for text in texts]
 
 
 @pytest.mark.parametrize(
