@@ -153,10 +153,12 @@ void bind_encoder(py::module_& module) {
 void bind_decoder(py::module_& module) {
   py::class_<Decoder>(module, "Decoder")
       .def(py::init([](const std::vector<std::string>& texts,
-                       const std::vector<std::string>& first_texts, const Ids& silent_ids) {
-             return std::make_unique<Decoder>(texts, first_texts, silent_ids);
+                       const std::vector<std::string>& first_texts, const Ids& silent_ids,
+                       bool first_until_text) {
+             return std::make_unique<Decoder>(texts, first_texts, silent_ids, first_until_text);
            }),
-           py::arg("texts"), py::arg("first_texts"), py::arg("silent_ids"))
+           py::arg("texts"), py::arg("first_texts"), py::arg("silent_ids"),
+           py::arg("first_until_text") = false)
       .def(
           "text",
           [](const Decoder& decoder, const py::object& id, bool is_first) {
@@ -183,4 +185,6 @@ PYBIND11_MODULE(_tokenizer, module) {
   bind_decoder(module);
   bind_patterns(module);
   bind_bpe(module);
+  bind_bert(module);
+  bind_sentencepiece(module);
 }

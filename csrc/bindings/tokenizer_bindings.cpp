@@ -106,4 +106,26 @@ std::vector<std::int64_t> ids_of(const py::object& ids, std::size_t vocab_size) 
   return values;
 }
 
+std::function<void(std::size_t)> training_report(
+    const std::optional<std::function<void(std::size_t)>>& progress) {
+  return [&progress](std::size_t num_tokens) {
+    const py::gil_scoped_acquire locked;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    if (progress) (*progress)(num_tokens);
+  };
+}
+
+std::vector<Merge> merges_of(const IdArray& array) {
+  if (array.ndim() != 2 || array.shape(1) != 3) {
+    throw std::invalid_argument("merges must be an array of shape [merges, 3]");
+  }
+  const auto rows = array.unchecked<2>();
+  std::vector<Merge> merges;
+  merges.reserve(static_cast<std::size_t>(rows.shape(0)));
+  for (py::ssize_t rank = 0; rank < rows.shape(0); ++rank) {
+    merges.push_back({rows(rank, 0), rows(rank, 1), rows(rank, 2)});
+  }
+  return merges;
+}
+
 }  // namespace weldlm::bindings

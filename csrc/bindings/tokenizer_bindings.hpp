@@ -5,12 +5,16 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "tokenizer/merge_table.hpp"
 
 namespace weldlm::bindings {
 
@@ -21,7 +25,9 @@ using IdArray = py::array_t<std::uint32_t, py::array::c_style | py::array::force
 
 // Each defines the classes of one family in the module.
 void bind_bpe(py::module_& module);
+void bind_bert(py::module_& module);
 void bind_patterns(py::module_& module);
+void bind_sentencepiece(py::module_& module);
 
 // The UTF-8 of Python strings, kept alive as long as this object.
 class Utf8Texts {
@@ -40,6 +46,9 @@ Utf8Texts texts_of(const py::iterable& texts);
 py::list list_of(const Ids& ids);
 py::list list_of(const std::vector<std::string>& tokens);
 
+// Rows of left, right and merged id.
+std::vector<Merge> merges_of(const IdArray& array);
+
 // An array that owns the vector, without a copy.
 template <typename Value>
 py::array_t<Value> array_of(std::vector<Value> values) {
@@ -57,5 +66,10 @@ py::array_t<Value> array_of(std::vector<Value> values) {
 // that is not in a vocabulary of this size.
 std::vector<std::int64_t> ids_of(const py::object& ids, std::size_t vocab_size);
 std::int64_t id_of(py::handle value, std::size_t vocab_size);
+
+// What a trainer calls, without the lock of the interpreter: looks for signals and tells
+// `progress`, which may be absent and must outlive the result.
+std::function<void(std::size_t)> training_report(
+    const std::optional<std::function<void(std::size_t)>>& progress);
 
 }  // namespace weldlm::bindings

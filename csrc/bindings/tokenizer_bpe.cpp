@@ -24,19 +24,6 @@ IdArray array_of_merges(const std::vector<Merge>& merges) {
   return array;
 }
 
-std::vector<Merge> merges_of(const IdArray& array) {
-  if (array.ndim() != 2 || array.shape(1) != 3) {
-    throw std::invalid_argument("merges must be an array of shape [merges, 3]");
-  }
-  const auto rows = array.unchecked<2>();
-  std::vector<Merge> merges;
-  merges.reserve(static_cast<std::size_t>(rows.shape(0)));
-  for (py::ssize_t rank = 0; rank < rows.shape(0); ++rank) {
-    merges.push_back({rows(rank, 0), rows(rank, 1), rows(rank, 2)});
-  }
-  return merges;
-}
-
 void feed(BpeTrainer& trainer, const py::iterable& texts, std::size_t num_threads) {
   const Utf8Texts utf8 = texts_of(texts);
   const py::gil_scoped_release unlocked;
@@ -46,15 +33,11 @@ void feed(BpeTrainer& trainer, const py::iterable& texts, std::size_t num_thread
 py::tuple train(BpeTrainer& trainer, std::int64_t vocab_size,
                 std::vector<std::string> special_tokens, std::int64_t min_frequency,
                 const std::optional<std::function<void(std::size_t)>>& progress) {
-  const auto report = [&](std::size_t num_tokens) {
-    const py::gil_scoped_acquire locked;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-    if (progress) (*progress)(num_tokens);
-  };
   weldlm::TrainedBpe trained;
   {
     const py::gil_scoped_release unlocked;
-    trained = trainer.train({vocab_size, std::move(special_tokens), min_frequency}, report);
+    trained = trainer.train({vocab_size, std::move(special_tokens), min_frequency},
+                            training_report(progress));
   }
   return py::make_tuple(list_of(trained.tokens), array_of_merges(trained.merges));
 }

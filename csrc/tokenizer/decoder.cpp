@@ -5,10 +5,11 @@
 namespace weldlm {
 
 Decoder::Decoder(const std::vector<std::string>& texts, const std::vector<std::string>& first_texts,
-                 std::span<const std::uint32_t> silent_ids)
+                 std::span<const std::uint32_t> silent_ids, bool first_until_text)
     : texts_(texts),
       first_texts_(first_texts.empty() ? std::vector<std::string>(1) : first_texts),
       has_first_texts_(!first_texts.empty()),
+      first_until_text_(first_until_text),
       is_silent_(texts.size()) {
   if (has_first_texts_ && first_texts.size() != texts.size()) {
     throw std::invalid_argument(std::to_string(first_texts.size()) + " first texts of " +
@@ -22,7 +23,7 @@ Decoder::Decoder(const std::vector<std::string>& texts, const std::vector<std::s
 
 std::string_view Decoder::text(std::int64_t id, bool is_first) const {
   const std::string_view later = texts_.of(id);
-  if (is_silent(id)) return {};
+  if (is_always_silent(id)) return {};
   return is_first && has_first_texts_ ? first_texts_.of(id) : later;
 }
 

@@ -16,9 +16,9 @@ class Decoder {
  public:
   // texts[id] is what a token adds, first_texts[id] what it adds as the first one; where that is
   // empty, the two are the same. Tokens of `silent_ids` add nothing, and the one behind them is
-  // still the first.
+  // still the first; with `first_until_text`, so is the one behind any that added nothing.
   Decoder(const std::vector<std::string>& texts, const std::vector<std::string>& first_texts,
-          std::span<const std::uint32_t> silent_ids);
+          std::span<const std::uint32_t> silent_ids, bool first_until_text = false);
 
   std::size_t size() const noexcept { return texts_.size(); }
 
@@ -26,12 +26,20 @@ class Decoder {
   std::string_view text(std::int64_t id, bool is_first) const;
   std::string decode(std::span<const std::int64_t> ids) const;
 
-  bool is_silent(std::int64_t id) const { return is_silent_[static_cast<std::size_t>(id)]; }
+  // Whether the token adds nothing as the first one, and the next is still the first.
+  bool is_silent(std::int64_t id) const {
+    return is_always_silent(id) || (first_until_text_ && text(id, true).empty());
+  }
 
  private:
+  bool is_always_silent(std::int64_t id) const {
+    return is_silent_[static_cast<std::size_t>(id)];
+  }
+
   TokenBytes texts_;
   TokenBytes first_texts_;
   bool has_first_texts_;
+  bool first_until_text_;
   std::vector<bool> is_silent_;
 };
 

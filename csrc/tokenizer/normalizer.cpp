@@ -26,6 +26,7 @@ void NormalizedText::restart(const NormalizedText& source) {
   text_.clear();
   origins_.clear();
   has_origins_ = source.has_origins_;
+  text_.reserve(source.text_.size());
 }
 
 void NormalizedText::copy(const NormalizedText& source, std::size_t begin, std::size_t end) {
@@ -40,6 +41,19 @@ void NormalizedText::replace(const NormalizedText& source, std::size_t begin, st
                              std::string_view bytes) {
   text_ += bytes;
   if (has_origins_) origins_.insert(origins_.end(), bytes.size(), source.origin(begin, end));
+}
+
+void NormalizedText::substitute(const NormalizedText& source, std::size_t begin,
+                                std::string_view bytes) {
+  text_ += bytes;
+  if (!has_origins_) return;
+  const auto first = source.origins_.begin() + static_cast<std::ptrdiff_t>(begin);
+  origins_.insert(origins_.end(), first, first + static_cast<std::ptrdiff_t>(bytes.size()));
+}
+
+void NormalizedText::truncate(std::size_t size) {
+  text_.resize(size);
+  if (has_origins_) origins_.resize(size);
 }
 
 void NormalizerSequence::normalize(const NormalizedText& source, bool is_start,

@@ -41,6 +41,12 @@ class NormalizedText {
   void replace(const NormalizedText& source, std::size_t begin, std::size_t end,
                std::string_view bytes);
 
+  // Appends `bytes` that stand one by one for those of `source` from `begin` on.
+  void substitute(const NormalizedText& source, std::size_t begin, std::string_view bytes);
+
+  // Keeps the first `size` bytes.
+  void truncate(std::size_t size);
+
  private:
   std::string text_;
   std::vector<ByteRange> origins_;  // of each byte, where has_origins_

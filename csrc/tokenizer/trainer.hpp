@@ -1,10 +1,9 @@
 // Byte-level BPE training. Merges and ids are those of the BpeTrainer of tokenizers 0.23 with the
-// ByteLevel alphabet: the most frequent pair first, of equals the one with the lower ids.
+// ByteLevel alphabet.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -12,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "tokenizer/merge_table.hpp"
+#include "tokenizer/merge_loop.hpp"
 #include "tokenizer/pretokenizer.hpp"
 #include "tokenizer/word_counts.hpp"
 
@@ -38,16 +37,12 @@ class BpeTrainer {
   // Counts the words of the texts. The result does not depend on num_threads.
   void feed(std::span<const std::string_view> texts, std::size_t num_threads);
 
-  // Calls progress(number of tokens so far) now and then; it may throw to stop.
   // Stops before vocab_size tokens where the texts support no more.
-  TrainedBpe train(const BpeTrainingOptions& options,
-                   const std::function<void(std::size_t)>& progress);
+  TrainedBpe train(const BpeTrainingOptions& options, const TrainingProgress& progress);
 
  private:
-  void join_shards();
-
   std::shared_ptr<const Pretokenizer> pretokenizer_;
-  std::vector<WordCounts> shards_;  // one for each worker
+  ShardedWordCounts words_;
 };
 
 // The byte of each id from num_special_tokens on: bytes in the order of their printable characters.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <functional>
 
+#include "tokenizer/parallel.hpp"
+
 namespace weldlm {
 
 void WordCounts::add(std::string_view word, std::int64_t count) {
@@ -39,6 +41,23 @@ void WordCounts::grow() {
     while (slots_[slot] != 0) slot = (slot + 1) & mask;
     slots_[slot] = index + 1;
   }
+}
+
+void ShardedWordCounts::feed(
+    std::span<const std::string_view> texts, std::size_t num_threads,
+    const std::function<void(std::string_view, WordCounts&)>& count_words) {
+  if (shards_.size() < num_threads) shards_.resize(num_threads);
+  parallel_for(texts.size(), num_threads, [&](std::size_t worker, std::size_t index) {
+    count_words(texts[index], shards_[worker]);
+  });
+}
+
+std::vector<WordCounts::Word> ShardedWordCounts::joined() {
+  for (std::size_t shard = 1; shard < shards_.size(); ++shard) {
+    for (const auto& [bytes, count] : shards_[shard].sorted()) shards_[0].add(bytes, count);
+  }
+  shards_.resize(1);
+  return shards_.front().sorted();
 }
 
 }  // namespace weldlm

@@ -1,8 +1,10 @@
-// How often each word occurred. Words are copied into one arena.
+// How often each word occurred. Words are copied into arenas.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -38,6 +40,20 @@ class WordCounts {
   std::string arena_;
   std::vector<Entry> entries_;
   std::vector<std::size_t> slots_ = std::vector<std::size_t>(1024);  // index + 1; 0 is free
+};
+
+// Counts of several threads, each in a shard of its own.
+class ShardedWordCounts {
+ public:
+  // Calls count_words(text, counts of the thread) for each text.
+  void feed(std::span<const std::string_view> texts, std::size_t num_threads,
+            const std::function<void(std::string_view, WordCounts&)>& count_words);
+
+  // All words in the order of their bytes, valid until the next feed.
+  std::vector<WordCounts::Word> joined();
+
+ private:
+  std::vector<WordCounts> shards_ = std::vector<WordCounts>(1);
 };
 
 }  // namespace weldlm

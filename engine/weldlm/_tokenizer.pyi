@@ -1,3 +1,4 @@
+import enum
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -45,7 +46,11 @@ class Encoder:
 
 class Decoder:
     def __init__(
-        self, texts: Sequence[bytes], first_texts: Sequence[bytes], silent_ids: Sequence[int]
+        self,
+        texts: Sequence[bytes],
+        first_texts: Sequence[bytes],
+        silent_ids: Sequence[int],
+        first_until_text: bool = False,
     ) -> None: ...
     def text(self, id: int, is_first: bool) -> bytes: ...
     def is_silent(self, id: int) -> bool: ...
@@ -79,6 +84,107 @@ class BpeTrainer:
         progress: Callable[[int], None] | None,
     ) -> tuple[list[bytes], NDArray[np.uint32]]: ...
 
+class UnigramRules(enum.Enum):
+    sentencepiece = 0
+    tokenizers = 1
+
+class Unigram(Model):
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        scores: NDArray[np.float64],
+        matched_ids: NDArray[np.uint32],
+        unknown_id: int,
+        unknown_score: float,
+        byte_ids: Sequence[int],
+        rules: UnigramRules,
+    ) -> None: ...
+
+class SentencePieceBpe(Model):
+    @staticmethod
+    def from_scores(
+        vocabulary: Vocabulary,
+        scores: NDArray[np.float32],
+        merged_ids: NDArray[np.uint32],
+        unsplit_ids: NDArray[np.uint32],
+        unknown_id: int,
+        fuse_unknown: bool,
+        byte_ids: Sequence[int],
+    ) -> SentencePieceBpe: ...
+    @staticmethod
+    def from_merges(
+        vocabulary: Vocabulary,
+        merges: NDArray[np.uint32],
+        merged_ids: NDArray[np.uint32],
+        unknown_id: int,
+        fuse_unknown: bool,
+        byte_ids: Sequence[int],
+    ) -> SentencePieceBpe: ...
+
+class SpieceNormalizer(Normalizer):
+    def __init__(
+        self,
+        charsmap: bytes | None,
+        add_dummy_prefix: bool,
+        remove_extra_whitespaces: bool,
+        escape_whitespaces: bool,
+        treat_whitespace_as_suffix: bool,
+        kept: Sequence[bytes],
+    ) -> None: ...
+
+class MetaspaceCuts(enum.Enum):
+    nowhere = 0
+    before_runs = 1
+    before_each = 2
+
+def metaspace_cuts(tokens: Sequence[bytes]) -> MetaspaceCuts: ...
+
+class MetaspaceCutter(Pretokenizer):
+    def __init__(self, cuts: MetaspaceCuts) -> None: ...
+
+class WordPiece(Model):
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        unk_id: int,
+        continuing_prefix: str,
+        max_chars_per_word: int,
+    ) -> None: ...
+
+class BertNormalizer(Normalizer):
+    def __init__(
+        self, clean_text: bool, handle_chinese_chars: bool, strip_accents: bool, lowercase: bool
+    ) -> None: ...
+
+class BertPretokenizer(Pretokenizer):
+    def __init__(self) -> None: ...
+
+class UnicodeNormalizer(Normalizer):
+    def __init__(self, form: str) -> None: ...
+
+class Lowercase(Normalizer):
+    def __init__(self) -> None: ...
+
+class StripAccents(Normalizer):
+    def __init__(self) -> None: ...
+
+class WordPieceTrainer:
+    def __init__(
+        self, normalizer: Normalizer | None, pretokenizer: Pretokenizer | None
+    ) -> None: ...
+    def feed(self, texts: Iterable[str], num_threads: int) -> None: ...
+    def train(
+        self,
+        vocab_size: int,
+        special_tokens: Sequence[str],
+        min_frequency: int,
+        limit_alphabet: int | None,
+        initial_alphabet: str,
+        continuing_prefix: str,
+        progress: Callable[[int], None] | None,
+    ) -> list[bytes]: ...
+
+def normalized(normalizer: Normalizer, text: str) -> bytes: ...
 def pieces(pretokenizer: Pretokenizer, text: str) -> list[bytes]: ...
 def char_classes() -> bytes: ...
 def byte_alphabet() -> bytes: ...

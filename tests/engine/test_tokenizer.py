@@ -300,3 +300,76 @@ def test_importing_it_costs_no_torch() -> None:
     )
 
     assert run.stdout == "False\n"
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.int64])
+def test_array_holds_the_ids(dtype: type) -> None:
+    array = small().encode_to_numpy("def f(x): return \u4e2d", dtype=dtype)
+
+    assert array.dtype == dtype
+    assert array.tolist() == small().encode("def f(x): return \u4e2d")
+
+
+def test_dtype_too_small_for_the_vocabulary_is_refused() -> None:
+    with pytest.raises(ValueError, match="dtype is uint8; expected integers up to 999"):
+        small().encode_to_numpy("a", dtype=np.uint8)
+
+
+@given(st.text())
+def test_byte_offsets_cut_the_text_into_its_tokens(text: str) -> None:
+    located = small().encode_with_offsets(text, unit="byte", disallowed_special=())
+
+    data = text.encode("utf-8")
+    ends = [0, *located.offsets[:, 1].tolist()]
+    assert located.ids == small().encode_ordinary(text)
+    assert ends == sorted(ends)
+    assert ends[-1] == len(data)
+
+
+@given(st.text(st.characters(), max_size=30))
+def test_character_offsets_name_the_characters(text: str) -> None:
+    located = small().encode_with_offsets(text, disallowed_special=())
+
+    spelled = [text[begin:end] for begin, end in located.offsets]
+    tokens = [small().id_to_token(i) for i in located.ids]
+    assert all(
+        token in part.encode("utf-8", "surrogatepass") or "\ud800" <= part <= "\udfff"
+        for token, part in zip(tokens, spelled, strict=True)
+    )
+
+
+@pytest.mark.parametrize("text", ["\ud83d\ude00", "a\ud800b"], ids=["pair", "lone"])
+def test_offsets_of_surrogates_stay_inside_the_text(text: str) -> None:
+    located = small().encode_with_offsets(text)
+
+    assert located.offsets[-1, 1] == len(text)
+    assert located.offsets[0, 0] == 0
+
+
+@given(st.text(), st.integers(0, 12))
+def test_truncated_text_is_a_beginning_of_few_tokens(text: str, max_tokens: int) -> None:
+    kept = small().truncate(text, max_tokens)
+
+    assert text.startswith(kept)
+    assert small().count(kept) <= max_tokens
+    assert kept == text or small().count(text) > max_tokens
+
+
+def test_segments_are_one_text() -> None:
+    text = "import os\nclass A: pass"
+
+    ids = small().encode_segments([("import o", False), ("s\ncla", True), ("ss A: pass", False)])
+
+    assert ids == small().encode(text)
+
+
+def test_special_tokens_take_effect_in_trusted_segments_only() -> None:
+    ids = small().encode_segments([("<|endoftext|>", True), ("<|endoftext|>", False)])
+
+    assert ids == [0, *small().encode_ordinary("<|endoftext|>")]
+
+
+def test_special_token_across_a_border_is_plain_text() -> None:
+    ids = small().encode_segments([("<|endof", True), ("text|>", True)])
+
+    assert ids == small().encode_ordinary("<|endoftext|>")

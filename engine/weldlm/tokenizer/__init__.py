@@ -1,8 +1,20 @@
 """Text to ids and back, exact with the tokenizers library, with its own trainer."""
 
+from weldlm.tokenizer.batch_encoding import BatchEncoding
 from weldlm.tokenizer.decode_stream import DecodeStream
+from weldlm.tokenizer.located import LocatedIds
 from weldlm.tokenizer.parts import AddedToken, TokenizerParts
 from weldlm.tokenizer.ragged import RaggedIds
-from weldlm.tokenizer.tokenizer import LocatedIds, Tokenizer
+from weldlm.tokenizer.tokenizer import Tokenizer
+from weldlm.tokenizer.tokenizer_config import TokenizerConfig
 
-__all__ = ["AddedToken", "DecodeStream", "LocatedIds", "RaggedIds", "Tokenizer", "TokenizerParts"]
+__all__ = [
+    "AddedToken",
+    "BatchEncoding",
+    "DecodeStream",
+    "LocatedIds",
+    "RaggedIds",
+    "Tokenizer",
+    "TokenizerConfig",
+    "TokenizerParts",
+]

@@ -2,7 +2,7 @@
 
 import codecs
 
-from weldlm.tokenizer.tokenizer import Tokenizer
+from weldlm.tokenizer.codec import Codec
 
 __all__ = ["DecodeStream"]
 
@@ -17,7 +17,7 @@ class DecodeStream:
         print(stream.flush())
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Codec) -> None:
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._is_first = True

@@ -62,6 +62,7 @@ class DecoderTables:
     texts: list[bytes]
     first_texts: list[bytes] = field(default_factory=list)  # at the beginning; empty: no other
     silent_ids: tuple[int, ...] = ()  # add nothing, and what follows them is still the first
+    first_until_text: bool = False  # so it is behind any token that added nothing
 
 
 class Decoder(Protocol):

@@ -1,0 +1,267 @@
+"""Text to ids and back: a thin, typed surface over the C++ core in csrc/tokenizer."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from weldlm import _tokenizer
+from weldlm.tokenizer.located import LocatedIds, character_numbers
+from weldlm.tokenizer.parts import AddedToken, TokenizerParts
+from weldlm.tokenizer.ragged import RaggedIds
+from weldlm.tokenizer.special_policy import SpecialTokens, special_policy
+from weldlm.tokenizer.training import available_threads
+
+__all__ = ["Codec", "require_dtype"]
+
+
+def require_dtype(dtype: DTypeLike, vocab_size: int) -> None:
+    """Raises ValueError unless every id of the vocabulary fits into the integer dtype."""
+    kind = np.dtype(dtype)
+    if kind.kind not in "iu" or np.iinfo(kind).max < vocab_size - 1:
+        raise ValueError(
+            f"dtype is {kind}; expected integers up to {vocab_size - 1}, the last id of the "
+            "vocabulary"
+        )
+
+
+class Codec:
+    """Encodes and decodes. Threads may share it; a fork is safe at any time."""
+
+    def __init__(self, parts: TokenizerParts) -> None:
+        """
+        Raises:
+            ValueError: the parts do not fit together: a byte has no token, a merge does not join
+                its parts, an added token is empty, repeated or overlong.
+        """
+        self._parts = parts
+        self._vocabulary = _tokenizer.Vocabulary(parts.tokens)
+        for token in parts.added_tokens:
+            self._check_added(token)
+        self._encoder = _tokenizer.Encoder(
+            parts.model.build(self._vocabulary),
+            [normalizer.build() for normalizer in parts.normalizers],
+            [rewriter.build() for rewriter in parts.rewriters],
+            None if parts.pretokenizer is None else parts.pretokenizer.build(),
+            [(t.content, t.id, t.is_special, t.is_normalized) for t in parts.added_tokens],
+        )
+        tables = parts.decoder.tables(parts.tokens)
+        self._decoder = _tokenizer.Decoder(
+            tables.texts, tables.first_texts, tables.silent_ids, tables.first_until_text
+        )
+        self._added_ids = {t.content: t.id for t in parts.added_tokens}
+        self._special_tokens = {t.content: t.id for t in parts.added_tokens if t.is_special}
+        self._special_ids = frozenset(self._special_tokens.values())
+        self._before, self._after = self._surroundings()
+
+    @property
+    def parts(self) -> TokenizerParts:
+        """What it is made of: `Tokenizer(tokenizer.parts)` is a copy."""
+        return self._parts
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._vocabulary)
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """Ids of the special tokens."""
+        return dict(self._special_tokens)
+
+    def token_to_id(self, token: str | bytes) -> int | None:
+        """The id of the token with these bytes, None if there is none."""
+        if isinstance(token, bytes):
+            return self._vocabulary.id(token)
+        added_id = self._added_ids.get(token)
+        return self._vocabulary.id(token.encode()) if added_id is None else added_id
+
+    def id_to_token(self, id: int) -> bytes:
+        """The bytes of a token, which may be a part of a character."""
+        return self._vocabulary.token(id)
+
+    def encode(
+        self,
+        text: str,
+        *,
+        add_special_tokens: bool = True,
+        allowed_special: SpecialTokens = (),
+        disallowed_special: SpecialTokens = "all",
+    ) -> list[int]:
+        """Encodes a text. Lone surrogates count as U+FFFD.
+
+        Args:
+            add_special_tokens: put the template's special tokens around it, such as [CLS].
+            allowed_special: special tokens in the text that are encoded as such, or "all".
+            disallowed_special: special tokens that must not be in the text, "all" for all that
+                are not allowed. Those that are neither are plain text.
+
+        Raises:
+            ValueError: a disallowed special token is in the text.
+        """
+        policy = special_policy(self._special_tokens, allowed_special, disallowed_special)
+        ids = self._encoder.encode(text, *policy)
+        if add_special_tokens and (self._before or self._after):
+            return [*self._before, *ids, *self._after]
+        return ids
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        """Encodes a text in which special tokens are plain text; adds none."""
+        return self._encoder.encode(text, (), ())
+
+    def encode_to_numpy(
+        self,
+        text: str,
+        *,
+        dtype: DTypeLike = np.uint32,
+        add_special_tokens: bool = True,
+        allowed_special: SpecialTokens = (),
+        disallowed_special: SpecialTokens = "all",
+    ) -> NDArray[np.integer]:
+        """Encodes a text as `encode` does, into an array of any integer dtype that holds the ids.
+
+        Raises:
+            ValueError: the dtype is too small for the vocabulary.
+        """
+        require_dtype(dtype, self.vocab_size)
+        policy = special_policy(self._special_tokens, allowed_special, disallowed_special)
+        ragged = RaggedIds(*self._encoder.encode_batch((text,), 1, *policy))
+        around = (self._before, self._after) if add_special_tokens else ((), ())
+        return ragged.surrounded(*around).ids.astype(dtype, copy=False)
+
+    def encode_batch(
+        self,
+        texts: Iterable[str],
+        *,
+        num_threads: int | None = None,
+        add_special_tokens: bool = True,
+        allowed_special: SpecialTokens = (),
+        disallowed_special: SpecialTokens = "all",
+    ) -> RaggedIds:
+        """Encodes texts on several threads (default all cores), each as `encode` does."""
+        if isinstance(texts, str):
+            raise TypeError("texts is one str, expected several: pass [texts] or call encode")
+        policy = special_policy(self._special_tokens, allowed_special, disallowed_special)
+        threads = available_threads(num_threads)
+        ragged = RaggedIds(*self._encoder.encode_batch(texts, threads, *policy))
+        return ragged.surrounded(self._before, self._after) if add_special_tokens else ragged
+
+    def encode_with_offsets(
+        self,
+        text: str,
+        *,
+        unit: Literal["character", "byte"] = "character",
+        add_special_tokens: bool = True,
+        allowed_special: SpecialTokens = (),
+        disallowed_special: SpecialTokens = "all",
+    ) -> LocatedIds:
+        """Encodes a text as `encode` does, with the place of each token in it.
+
+        A token that is a part of a character has the place of the whole character.
+
+        Args:
+            unit: of the offsets: characters of `text`, or bytes of its UTF-8.
+        """
+        policy = special_policy(self._special_tokens, allowed_special, disallowed_special)
+        ids, offsets = self._encoder.encode_located(text, *policy)
+        if unit == "character":
+            offsets = character_numbers(text)[offsets]
+        before, after = (self._before, self._after) if add_special_tokens else ((), ())
+        nowhere = [np.zeros((len(around), 2), dtype=np.int64) for around in (before, after)]
+        return LocatedIds(
+            [*before, *ids, *after], np.concatenate((nowhere[0], offsets, nowhere[1]))
+        )
+
+    def encode_segments(self, segments: Iterable[tuple[str, bool]]) -> list[int]:
+        """Encodes (text, is_trusted) segments as one text, without the template.
+
+        Special tokens take effect in trusted segments only, so a user's text between the parts of
+        a prompt cannot forge any; no special token crosses a border.
+        """
+        rows = list(segments)
+        return self._encoder.encode_segments(
+            [text for text, _ in rows], [is_trusted for _, is_trusted in rows]
+        )
+
+    def count(self, text: str, *, add_special_tokens: bool = False) -> int:
+        """The number of tokens of a text in which special tokens are plain text."""
+        num_added = len(self._before) + len(self._after) if add_special_tokens else 0
+        return len(self.encode_ordinary(text)) + num_added
+
+    def truncate(self, text: str, max_tokens: int) -> str:
+        """The longest beginning of whole tokens that has at most `max_tokens` tokens."""
+        if max_tokens < 0:
+            raise ValueError(f"max_tokens is {max_tokens}; expected at least 0")
+        located = self.encode_with_offsets(text, add_special_tokens=False, disallowed_special=())
+        kept = max_tokens
+        while len(located.ids) > kept:
+            # a token that is a part of a character does not end where the character does
+            end = int(located.offsets[kept - 1, 1]) if kept > 0 else 0
+            if kept > 0 and located.offsets[kept, 0] < end:
+                end = int(located.offsets[kept, 0])
+            if self.count(text[:end]) <= max_tokens:
+                return text[:end]
+            kept -= 1
+        return text
+
+    def decode(
+        self, ids: Iterable[int], *, skip_special_tokens: bool = False, errors: str = "replace"
+    ) -> str:
+        """The text of the ids; `errors` says what becomes of bytes that are not UTF-8.
+
+        Raises:
+            ValueError: an id is not in the vocabulary.
+        """
+        return self.decode_bytes(ids, skip_special_tokens=skip_special_tokens).decode(
+            "utf-8", errors
+        )
+
+    def decode_bytes(self, ids: Iterable[int], *, skip_special_tokens: bool = False) -> bytes:
+        """The bytes of the ids, which need not be whole characters."""
+        if skip_special_tokens:
+            ids = [token_id for token_id in ids if int(token_id) not in self._special_ids]
+        return self._decoder.decode(ids)
+
+    def decode_batch(
+        self,
+        batch: RaggedIds | Iterable[Iterable[int]],
+        *,
+        skip_special_tokens: bool = False,
+        errors: str = "replace",
+    ) -> list[str]:
+        """The text of each row of ids."""
+        return [
+            self.decode(ids, skip_special_tokens=skip_special_tokens, errors=errors)
+            for ids in batch
+        ]
+
+    def text_of(self, id: int, *, is_first: bool) -> bytes:
+        """What a token adds to a text that it begins, or that it goes on with."""
+        return self._decoder.text(id, is_first)
+
+    def is_silent(self, id: int) -> bool:
+        """Whether a token adds nothing, and what follows it still begins the text."""
+        return self._decoder.is_silent(id)
+
+    def clear_cache(self) -> None:
+        """Gives back the memory of the word caches, at most a few MiB for each thread."""
+        self._encoder.clear_cache()
+
+    def _check_added(self, token: AddedToken) -> None:
+        if self._vocabulary.token(token.id) != token.content.encode("utf-8", "surrogatepass"):
+            raise ValueError(
+                f"added token {token.content!r} has id {token.id}, whose bytes in the vocabulary "
+                "differ"
+            )
+
+    def _surroundings(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Ids before and after a single text."""
+        sources = [piece.source for piece in self._parts.template.single]
+        if sources.count("A") != 1 or "B" in sources:
+            raise ValueError("the template of a single text needs that text exactly once")
+        place = sources.index("A")
+        before = [i for source in sources[:place] for i in source if isinstance(i, int)]
+        after = [i for source in sources[place + 1 :] for i in source if isinstance(i, int)]
+        for token_id in before + after:
+            self._vocabulary.token(token_id)
+        return tuple(before), tuple(after)
