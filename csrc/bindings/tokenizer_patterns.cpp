@@ -25,7 +25,8 @@ std::shared_ptr<py::function> guarded(py::function function) {
 // the end of each piece, in characters, one behind the other.
 class CallbackPretokenizer : public Pretokenizer {
  public:
-  explicit CallbackPretokenizer(py::function find_spans) : find_spans_(guarded(std::move(find_spans))) {}
+  explicit CallbackPretokenizer(py::function find_spans)
+      : find_spans_(guarded(std::move(find_spans))) {}
 
   std::size_t split(std::string_view text, std::size_t start,
                     std::vector<ByteRange>& pieces) const override {

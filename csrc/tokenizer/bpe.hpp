@@ -31,8 +31,8 @@ struct BpeOptions {
 };
 
 // Every way to join two tokens to a third one, in the order of the ids of the joined tokens: the
-// merges of tiktoken, where the rank of a pair is that of its bytes. Throws std::invalid_argument on
-// a token of more than max_ranked_bytes.
+// merges of tiktoken, where the rank of a pair is that of its bytes. Throws std::invalid_argument
+// on a token of more than max_ranked_bytes.
 inline constexpr std::size_t max_ranked_bytes = 4096;
 std::vector<Merge> merges_of_ranks(const Vocabulary& vocabulary);
 
@@ -42,7 +42,7 @@ class ByteBpe : public Model {
   // `merges` in the order of their ranks. Throws std::invalid_argument unless every byte has a
   // token and every merge joins the bytes of its parts.
   ByteBpe(std::shared_ptr<const Vocabulary> vocabulary, std::vector<Merge> merges,
-          BpeOptions options);
+          BpeOptions options = {});
 
   const Vocabulary& vocabulary() const noexcept { return *vocabulary_; }
   const std::vector<Merge>& merges() const noexcept { return merges_; }

@@ -21,9 +21,8 @@ inline constexpr std::uint8_t not_ascii = 0xFF;
 constexpr std::array<std::uint8_t, 256> make_byte_classes() {
   std::array<std::uint8_t, 256> classes{};
   for (std::size_t byte = 0; byte < 256; ++byte) {
-    classes[byte] = byte < 128
-                        ? static_cast<std::uint8_t>(char_class(static_cast<char32_t>(byte)))
-                        : not_ascii;
+    classes[byte] =
+        byte < 128 ? static_cast<std::uint8_t>(char_class(static_cast<char32_t>(byte))) : not_ascii;
   }
   return classes;
 }

@@ -25,8 +25,8 @@ std::size_t small_contraction_size(std::string_view text, std::size_t start) noe
   return size;
 }
 
-// What the Digits of tokenizers 0.23 takes for a number. It asks the standard library of Rust, which
-// holds Unicode 17; all that its version adds is U+11DE0 to U+11DE9 and U+16FF4 to U+16FF6.
+// What the Digits of tokenizers 0.23 takes for a number. It asks the standard library of Rust,
+// which holds Unicode 17; all that its version adds is U+11DE0 to U+11DE9 and U+16FF4 to U+16FF6.
 bool is_digit(std::string_view text, std::size_t pos, const Char& found) noexcept {
   if (found.kind != CharClass::unassigned) return number_classes.holds(found.kind);
   const std::string_view bytes = text.substr(pos, found.size);

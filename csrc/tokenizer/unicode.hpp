@@ -46,8 +46,7 @@ constexpr CharClasses classes_of(auto... kinds) noexcept {
 inline constexpr CharClasses letter_classes =
     classes_of(CharClass::uppercase, CharClass::lowercase, CharClass::titlecase,
                CharClass::modifier_letter, CharClass::other_letter);
-inline constexpr CharClasses number_classes =
-    classes_of(CharClass::digit, CharClass::other_number);
+inline constexpr CharClasses number_classes = classes_of(CharClass::digit, CharClass::other_number);
 inline constexpr CharClasses space_classes = classes_of(CharClass::space);
 
 struct Char {

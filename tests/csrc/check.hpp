@@ -16,6 +16,7 @@
 
 #include "tokenizer/patterns.hpp"
 #include "tokenizer/trainer.hpp"
+#include "tokenizer/vocabulary.hpp"
 
 namespace weldlm::test {
 
@@ -81,8 +82,20 @@ inline constexpr std::string_view any_bytes[] = {"a",
                                                  "\xC3",
                                                  "\xE4\xB8",
                                                  "\xF0\x9F\x98",
+                                                 "A",
+                                                 "'LL",
+                                                 "'\xC5\xBF",
+                                                 "\xC7\x85",
+                                                 "\xCA\xB0",
+                                                 "\r\n",
+                                                 "/",
+                                                 "\xF0\x91\xB7\xA0",
                                                  "\xFF",
                                                  std::string_view("\0", 1)};
+
+inline std::shared_ptr<const Vocabulary> vocabulary_of(const std::vector<std::string>& tokens) {
+  return std::make_shared<const Vocabulary>(tokens);
+}
 
 inline TrainedBpe train(std::span<const std::string_view> texts, std::int64_t vocab_size,
                         std::size_t num_threads = 1) {

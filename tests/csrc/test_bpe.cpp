@@ -48,7 +48,7 @@ Ids merge_by_definition(const TrainedBpe& trained, const std::string& piece) {
 
 void encodes_by_definition(const TrainedBpe& trained) {
   constexpr std::string_view alphabet[] = {"a", "b", "c", "d", "t", "h", "e", "the", "aaaa"};
-  const ByteBpe bpe(Vocabulary(trained.tokens), trained.merges);
+  const ByteBpe bpe(vocabulary_of(trained.tokens), trained.merges);
   const auto workspace = bpe.make_workspace();
   std::mt19937 random(2);
   for (int round = 0; round < 2000; ++round) {
@@ -57,6 +57,80 @@ void encodes_by_definition(const TrainedBpe& trained) {
     bpe.encode(piece, workspace.get(), sink);
     check(sink.ids == merge_by_definition(trained, piece), piece);
   }
+}
+
+// The definition of tiktoken: of all neighbors whose bytes together are a token, those whose token
+// has the lowest id merge, the leftmost of equals.
+Ids merge_by_ranks(const Vocabulary& vocabulary, const std::string& piece) {
+  if (const auto whole = vocabulary.id(piece)) return {*whole};
+  std::vector<std::string> parts;
+  for (const char byte : piece) parts.emplace_back(1, byte);
+  while (true) {
+    std::size_t best = parts.size();
+    std::uint32_t lowest = no_rank;
+    for (std::size_t i = 0; i + 1 < parts.size(); ++i) {
+      const auto id = vocabulary.id(parts[i] + parts[i + 1]);
+      if (!id || *id >= lowest) continue;
+      lowest = *id;
+      best = i;
+    }
+    if (best == parts.size()) break;
+    parts[best] += parts[best + 1];
+    parts.erase(parts.begin() + static_cast<std::ptrdiff_t>(best) + 1);
+  }
+  Ids ids;
+  for (const std::string& part : parts) ids.push_back(*vocabulary.id(part));
+  return ids;
+}
+
+// The bytes, a gap, and tokens that overlap in many ways.
+std::vector<std::string> ranked_tokens() {
+  std::vector<std::string> tokens;
+  for (int byte = 0; byte < 256; ++byte) tokens.emplace_back(1, static_cast<char>(byte));
+  for (const std::string_view token :
+       {"aa", "", "ab", "aaa", "bc", "abc", "ba", "bab", "cabd", "aaaa", "", "abcabc", "bcabd"}) {
+    tokens.emplace_back(token);
+  }
+  return tokens;
+}
+
+void encodes_by_ranks() {
+  constexpr std::string_view alphabet[] = {"a", "b", "c", "d", "aa", "abc"};
+  const auto vocabulary = vocabulary_of(ranked_tokens());
+  const ByteBpe bpe(vocabulary, merges_of_ranks(*vocabulary), {true, true});
+  const auto workspace = bpe.make_workspace();
+  std::mt19937 random(5);
+  for (int round = 0; round < 4000; ++round) {
+    const std::string piece = random_text(random, alphabet, 70);
+    if (piece.empty()) continue;
+    TokenSink sink;
+    bpe.encode(piece, workspace.get(), sink);
+    check(sink.ids == merge_by_ranks(*vocabulary, piece), piece);
+  }
+}
+
+void takes_whole_pieces_where_asked_to() {
+  TrainedBpe trained = small_vocabulary();
+  const auto unreachable = static_cast<std::uint32_t>(trained.tokens.size());
+  trained.tokens.emplace_back("xyz");
+  const auto ids_of = [&](std::string_view piece, BpeOptions options) {
+    const ByteBpe bpe(vocabulary_of(trained.tokens), trained.merges, options);
+    TokenSink sink;
+    bpe.encode(piece, bpe.make_workspace().get(), sink);
+    return sink.ids;
+  };
+
+  check(ids_of("xyz", {.ignore_merges = true}) == Ids{unreachable}, "the piece is a token");
+  check(ids_of("xyz", {}).size() == 3, "no merge leads to it");
+  check(ids_of("xyzx", {.ignore_merges = true}).size() == 4, "the piece is no token");
+}
+
+void refuses_ranks_of_long_tokens() {
+  std::vector<std::string> tokens = ranked_tokens();
+  tokens.emplace_back(max_ranked_bytes + 1, 'a');
+  const auto read = [&] { merges_of_ranks(*vocabulary_of(tokens)); };
+
+  check(holds(refusal(read), "id 269 has 4097 bytes, expected at most 4096"), refusal(read));
 }
 
 // Two routes to "abc", the later one of which makes a pair of a lower rank.
@@ -130,6 +204,9 @@ void cache_gives_what_was_put() {
 int main() {
   weldlm::test::encodes_by_definition(weldlm::test::small_vocabulary());
   weldlm::test::encodes_by_definition(weldlm::test::vocabulary_with_two_routes());
+  weldlm::test::encodes_by_ranks();
+  weldlm::test::takes_whole_pieces_where_asked_to();
+  weldlm::test::refuses_ranks_of_long_tokens();
   weldlm::test::queue_gives_the_smallest_first();
   weldlm::test::cache_gives_what_was_put();
 }

@@ -20,11 +20,12 @@ namespace {
 
 Encoder small_encoder() {
   const TrainedBpe trained = small_vocabulary();
-  return Encoder({.added_tokens = {{"<|endoftext|>", 0, true, false}},
-                  .normalizer = nullptr,
-                  .rewriter = nullptr,
-                  .pretokenizer = std::make_shared<PatternPretokenizer>(find_pattern("gpt2")),
-                  .model = std::make_shared<ByteBpe>(Vocabulary(trained.tokens), trained.merges)});
+  return Encoder(
+      {.added_tokens = {{"<|endoftext|>", 0, true, false}},
+       .normalizer = nullptr,
+       .rewriter = nullptr,
+       .pretokenizer = std::make_shared<PatternPretokenizer>(find_pattern("gpt2")),
+       .model = std::make_shared<ByteBpe>(vocabulary_of(trained.tokens), trained.merges)});
 }
 
 std::vector<std::int64_t> wide(const std::vector<std::uint32_t>& ids) {
@@ -130,11 +131,11 @@ void training_does_not_depend_on_threads() {
 
 void refuses_what_is_no_vocabulary() {
   const TrainedBpe trained = small_vocabulary();
-  const auto without_a_byte = [&] { ByteBpe(Vocabulary({"a", "b"}), {}); };
+  const auto without_a_byte = [&] { ByteBpe(vocabulary_of({"a", "b"}), {}); };
   check(holds(refusal(without_a_byte), "no token stands for the byte 0"), "a byte is missing");
-  const auto wrong_merge = [&] { ByteBpe(Vocabulary(trained.tokens), {{10, 11, 12}}); };
+  const auto wrong_merge = [&] { ByteBpe(vocabulary_of(trained.tokens), {{10, 11, 12}}); };
   check(holds(refusal(wrong_merge), "merge 0 joins ids 10 and 11"), "a merge is wrong");
-  const auto id_out_of_range = [&] { ByteBpe(Vocabulary(trained.tokens), {{10, 11, 999}}); };
+  const auto id_out_of_range = [&] { ByteBpe(vocabulary_of(trained.tokens), {{10, 11, 999}}); };
   check(holds(refusal(id_out_of_range), "id 999 is not in the vocabulary"), "an id is wrong");
   const auto negative = [&] { Vocabulary({"a"}).token(-1); };
   check(holds(refusal(negative), "id -1 is not in the vocabulary"), "a negative id");

@@ -197,10 +197,10 @@ class _Parser:
         if character and character in _ESCAPED:
             return ord(character)
         digits = self._hex_digits(character)
-        if digits and all(digit in "0123456789abcdefABCDEF" for digit in digits):
-            return int(digits, 16)
-        self.position = begin
-        self.refuse(f"the escape \\{character}")
+        if not digits or any(digit not in "0123456789abcdefABCDEF" for digit in digits):
+            self.position = begin
+            self.refuse(f"the escape \\{character}")
+        return int(digits, 16)
 
     def _hex_digits(self, character: str) -> str:
         if character not in ("x", "u"):
@@ -237,6 +237,8 @@ class _Parser:
                 self.refuse("a range from a class")
             return part
         first = self._set_code()
+        if self._sees(*_SET_OPERATORS):
+            self.refuse("an operation on sets")
         if not self._sees("-") or self._sees("-]"):
             self.ranges.append((first, first))
             return _point(first)

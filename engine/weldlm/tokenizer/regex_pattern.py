@@ -4,7 +4,7 @@ The package knows a newer Unicode than the engines of tiktoken and tokenizers. C
 would put into another class are exchanged for others of their class before it sees them.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -80,37 +80,32 @@ def _pieces(matches: list[tuple[int, int]], size: int, keeps: str) -> list[int]:
     return borders
 
 
-def _exchanges(ranges: Iterable[tuple[int, int]]) -> dict[int, int]:
+def _exchanges(ranges: Iterable[tuple[int, int]]) -> dict[int, int | None]:
     """For characters that the regex package classifies otherwise, another one of their class.
 
     `ranges` are the code points that the pattern names: none of them can be exchanged.
     """
-    named = sorted(ranges)
-    firsts = [first for first, _ in named]
-    most = [max(last for _, last in named[: i + 1]) for i in range(len(named))]
+    named = sorted(set(ranges))
 
     def is_named(code: int) -> bool:
-        i = bisect_right(firsts, code)
-        return i > 0 and most[i - 1] >= code
+        return any(first <= code <= last for first, last in named)
 
     different = _differences()
-    for code in different:
-        if is_named(code):
+    codes = sorted(different)
+    for first, last in named:
+        at = bisect_left(codes, first)
+        if at < len(codes) and codes[at] <= last:
             raise ValueError(
-                f"the pattern names the character U+{code:04X}, which Unicode 16 and the regex "
-                "package put into different classes"
+                f"the pattern names the character U+{codes[at]:04X}, which Unicode 16 and the "
+                "regex package put into different classes"
             )
     stand_ins = {
         kind: next((code for code in codes if not is_named(code)), None)
         for kind, codes in _samples().items()
     }
-    exchanges: dict[int, int] = {}
-    for code, kind in different.items():
-        stand_in = stand_ins[kind]
-        if stand_in is None:
-            raise ValueError("the pattern names every character of a class")
-        exchanges[code] = stand_in
-    return exchanges
+    if None in stand_ins.values():
+        raise ValueError("the pattern names every character of a class")
+    return {code: stand_ins[kind] for code, kind in different.items()}
 
 
 @cache

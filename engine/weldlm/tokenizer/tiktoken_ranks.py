@@ -29,6 +29,7 @@ class KnownRanks:
     sha256: str
 
 
+_MAX_GAP = 1 << 20  # ids before a special token that stand for nothing
 _END = "<|endoftext|>"
 _QWEN_SPECIALS = (_END, "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205)))
 
@@ -176,11 +177,11 @@ def _parse(line: bytes, number: int, most: int) -> tuple[bytes, int]:
 
 
 def _with_special_tokens(tokens: list[bytes], special_tokens: Mapping[str, int]) -> list[bytes]:
+    most = len(tokens) + _MAX_GAP
     for content, token_id in special_tokens.items():
-        if not 0 <= token_id <= 2 * len(tokens) + 1024:
+        if not 0 <= token_id <= most:
             raise ValueError(
-                f"the special token {content!r} has the id {token_id}, expected 0 to "
-                f"{2 * len(tokens) + 1024}"
+                f"the special token {content!r} has the id {token_id}, expected 0 to {most}"
             )
     size = max([len(tokens) - 1, *special_tokens.values()]) + 1
     all_tokens = tokens + [b""] * (size - len(tokens))
