@@ -45,6 +45,16 @@ def test_model_is_read_and_written() -> None:
     assert json_wordpiece.write_wordpiece(WordPieceModel(4, "[UNK]", "##", 50), tokens) == section
 
 
+def test_ids_of_a_gap_stand_for_nothing() -> None:
+    section = sections()["model"] | {"vocab": {"[UNK]": 0, "a": 3}}
+
+    named = json_wordpiece.read_wordpiece(section)
+
+    tokens = spell_tokens(named, ())
+    assert tokens == [b"[UNK]", b"", b"", b"a"]
+    assert json_wordpiece.write_wordpiece(WordPieceModel(4, "[UNK]", "##", 50), tokens) == section
+
+
 @pytest.mark.parametrize(
     ("strip_accents", "lowercase", "stripped"),
     [(None, True, True), (None, False, False), (True, False, True), (False, True, False)],
@@ -122,7 +132,7 @@ def test_decoder_is_read_and_written(cleanup: bool) -> None:
         pytest.param(
             {"continuing_subword_prefix": "\ud800"}, "has a lone surrogate in", id="surrogate"
         ),
-        pytest.param({"vocab": {"a": 1}}, "expected 0 to 0", id="gap"),
+        pytest.param({"vocab": {"a": 0, "b": 0}}, "the id 0 to 'a' and 'b'", id="id-twice"),
         pytest.param({"dropout": 0.1}, "unknown field 'dropout'", id="unknown-field"),
     ],
 )
