@@ -2,6 +2,7 @@
 
 from weldlm.tokenizer.batch_encoding import BatchEncoding
 from weldlm.tokenizer.decode_stream import DecodeStream
+from weldlm.tokenizer.encode_stream import EncodeStream
 from weldlm.tokenizer.located import LocatedIds
 from weldlm.tokenizer.parts import AddedToken, TokenizerParts
 from weldlm.tokenizer.ragged import RaggedIds
@@ -12,6 +13,7 @@ __all__ = [
     "AddedToken",
     "BatchEncoding",
     "DecodeStream",
+    "EncodeStream",
     "LocatedIds",
     "RaggedIds",
     "Tokenizer",

@@ -109,6 +109,18 @@ class Codec:
         """Encodes a text in which special tokens are plain text; adds none."""
         return self._encoder.encode(text, (), ())
 
+    def encode_part(
+        self,
+        text: str,
+        *,
+        is_start: bool,
+        allowed_special: SpecialTokens = (),
+        disallowed_special: SpecialTokens = "all",
+    ) -> list[int]:
+        """Encodes a part of a text, without the template; `is_start` where the text begins."""
+        policy = special_policy(self._special_tokens, allowed_special, disallowed_special)
+        return self._encoder.encode(text, *policy, is_start)
+
     def encode_to_numpy(
         self,
         text: str,

@@ -39,10 +39,7 @@ class EncodeStream:
         disallowed_special: SpecialTokens = "all",
     ) -> None:
         self._tokenizer = tokenizer
-        self._options = {
-            "allowed_special": allowed_special,
-            "disallowed_special": disallowed_special,
-        }
+        self._allowed, self._disallowed = allowed_special, disallowed_special
         self._cuts = _cuts(tokenizer.parts)
         self._spaced = [
             token.content for token in tokenizer.parts.added_tokens if " " in token.content[1:]
@@ -69,7 +66,12 @@ class EncodeStream:
         return ids
 
     def _encode(self, text: str) -> list[int]:
-        ids = self._tokenizer.encode_part(text, is_start=self._is_start, **self._options)
+        ids = self._tokenizer.encode_part(
+            text,
+            is_start=self._is_start,
+            allowed_special=self._allowed,
+            disallowed_special=self._disallowed,
+        )
         self._is_start = False
         return ids
 
@@ -94,7 +96,7 @@ class EncodeStream:
 
 
 def _cuts(parts: TokenizerParts) -> Cuts:
-    if parts.rewriters or any(token.is_stripped for token in parts.added_tokens):
+    if parts.rewriters:
         return "nowhere"
     match parts.normalizers, parts.pretokenizer:
         case (), Pattern() | PatternSequence():

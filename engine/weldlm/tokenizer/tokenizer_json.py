@@ -10,8 +10,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from weldlm.atomic_file import replace_text
-from weldlm.tokenizer import json_bpe
+from weldlm.tokenizer import json_bpe, json_wordpiece
+from weldlm.tokenizer.bert import (
+    BertNormalizer,
+    BertPretokenizer,
+    WordPieceDecoder,
+    WordPieceModel,
+)
 from weldlm.tokenizer.bpe import BpeModel
+from weldlm.tokenizer.json_batching import (
+    read_padding,
+    read_truncation,
+    write_padding,
+    write_truncation,
+)
 from weldlm.tokenizer.json_fields import ANY, Understood, brief, checked, parse_json
 from weldlm.tokenizer.json_pattern import read_byte_level, write_byte_level
 from weldlm.tokenizer.json_template import read_template, write_template
@@ -22,13 +34,14 @@ from weldlm.tokenizer.json_vocabulary import (
     write_added_token,
 )
 from weldlm.tokenizer.parts import Decoder, Normalizer, PlainDecoder, Pretokenizer, TokenizerParts
+from weldlm.tokenizer.unicode_normalizers import Lowercase, StripAccents, UnicodeNormalizer
 
 __all__ = ["read_tokenizer_json", "write_tokenizer_json"]
 
 _FIELDS: Understood = {
     "version": ("1.0", None),
-    "truncation": (None,),
-    "padding": (None,),
+    "truncation": (ANY, None),
+    "padding": (ANY, None),
     "added_tokens": (ANY, None),
     "normalizer": (ANY, None),
     "pre_tokenizer": (ANY, None),
@@ -41,16 +54,30 @@ Section = dict[str, Any]
 Part = TypeVar("Part")
 
 # what reads a section, by its type
-_MODELS: Mapping[str, Callable[[Section], NamedModel]] = {"BPE": json_bpe.read_bpe}
-_NORMALIZERS: Mapping[str, Callable[[Section], tuple[Normalizer, ...]]] = {}
+_MODELS: Mapping[str, Callable[[Section], NamedModel]] = {
+    "BPE": json_bpe.read_bpe,
+    "WordPiece": json_wordpiece.read_wordpiece,
+}
+_NORMALIZERS: Mapping[str, Callable[[Section], tuple[Normalizer, ...]]] = {
+    "BertNormalizer": lambda section: (json_wordpiece.read_bert_normalizer(section),),
+    "NFC": lambda section: (json_wordpiece.read_unicode_normalizer(section),),
+    "NFD": lambda section: (json_wordpiece.read_unicode_normalizer(section),),
+    "NFKC": lambda section: (json_wordpiece.read_unicode_normalizer(section),),
+    "NFKD": lambda section: (json_wordpiece.read_unicode_normalizer(section),),
+    "Lowercase": lambda section: (json_wordpiece.read_lowercase(section),),
+    "StripAccents": lambda section: (json_wordpiece.read_strip_accents(section),),
+    "Sequence": lambda section: _read_normalizers(section),
+}
 _PRETOKENIZERS: Mapping[
     str, Callable[[Section], tuple[tuple[Normalizer, ...], Pretokenizer | None]]
 ] = {
     "ByteLevel": lambda section: ((), read_byte_level(section)),
     "Sequence": lambda section: ((), read_byte_level(section)),
+    "BertPreTokenizer": lambda section: ((), json_wordpiece.read_bert_pretokenizer(section)),
 }
 _DECODERS: Mapping[str, Callable[[Section], Decoder]] = {
-    "ByteLevel": json_bpe.read_byte_level_decoder
+    "ByteLevel": json_bpe.read_byte_level_decoder,
+    "WordPiece": json_wordpiece.read_wordpiece_decoder,
 }
 
 
@@ -74,6 +101,8 @@ def read_tokenizer_json(path: Path) -> TokenizerParts:
         pretokenizer=pretokenizer,
         decoder=_read("decoder", fields["decoder"], _DECODERS),
         template=read_template(fields["post_processor"]),
+        truncation=read_truncation(fields["truncation"]),
+        padding=read_padding(fields["padding"]),
     )
 
 
@@ -84,6 +113,14 @@ def write_tokenizer_json(path: Path, parts: TokenizerParts) -> None:
         ValueError: the tokenizers library cannot do what the parts do.
     """
     replace_text(path, json.dumps(_document(parts), ensure_ascii=False, separators=(",", ":")))
+
+
+def _read_normalizers(section: Section) -> tuple[Normalizer, ...]:
+    fields = checked("normalizer", section, {"type": ("Sequence",), "normalizers": (ANY,)})
+    rows = fields["normalizers"]
+    if not isinstance(rows, list):
+        raise ValueError(f"normalizers is {brief(rows)}, expected a list")
+    return tuple(part for row in rows for part in _read("normalizer", row, _NORMALIZERS))
 
 
 def _section(name: str, section: object) -> Section:
@@ -104,20 +141,62 @@ def _read(name: str, section: object, readers: Mapping[str, Callable[[Section], 
 
 
 def _document(parts: TokenizerParts) -> Section:
-    if not (
-        isinstance(parts.model, BpeModel)
-        and parts.decoder == PlainDecoder()
-        and not parts.normalizers + parts.rewriters
-    ):
-        raise ValueError("only byte-level BPE is written to tokenizer.json")
+    if parts.rewriters:
+        raise ValueError(f"{parts.rewriters[0]} is not written to tokenizer.json")
     return {
         "version": "1.0",
-        "truncation": None,
-        "padding": None,
+        "truncation": write_truncation(parts.truncation),
+        "padding": write_padding(parts.padding),
         "added_tokens": [write_added_token(token) for token in parts.added_tokens],
-        "normalizer": None,
-        "pre_tokenizer": write_byte_level(parts.pretokenizer),
+        "normalizer": _write_normalizers(parts.normalizers),
+        "pre_tokenizer": _write_pretokenizer(parts.pretokenizer),
         "post_processor": write_template(parts.template, parts.added_tokens),
-        "decoder": json_bpe.write_byte_level_decoder(),
-        "model": json_bpe.write_bpe(parts.model, parts.tokens, parts.added_tokens),
+        "decoder": _write_decoder(parts.decoder),
+        "model": _write_model(parts),
     }
+
+
+def _write_model(parts: TokenizerParts) -> Section:
+    match parts.model:
+        case BpeModel() as model:
+            return json_bpe.write_bpe(model, parts.tokens, parts.added_tokens)
+        case WordPieceModel() as model:
+            return json_wordpiece.write_wordpiece(model, parts.tokens)
+    raise ValueError(
+        f"{type(parts.model).__name__} is not written to tokenizer.json; expected the merges of "
+        "byte-level BPE, or WordPiece"
+    )
+
+
+def _write_normalizers(normalizers: tuple[Normalizer, ...]) -> Section | None:
+    rows = [_write_normalizer(normalizer) for normalizer in normalizers]
+    if len(rows) < 2:
+        return rows[0] if rows else None
+    return {"type": "Sequence", "normalizers": rows}
+
+
+def _write_normalizer(normalizer: Normalizer) -> Section:
+    match normalizer:
+        case BertNormalizer():
+            return json_wordpiece.write_bert_normalizer(normalizer)
+        case UnicodeNormalizer():
+            return json_wordpiece.write_unicode_normalizer(normalizer)
+        case Lowercase():
+            return json_wordpiece.write_lowercase()
+        case StripAccents():
+            return json_wordpiece.write_strip_accents()
+    raise ValueError(f"{normalizer} is not written to tokenizer.json")
+
+
+def _write_pretokenizer(pretokenizer: Pretokenizer | None) -> Section:
+    if isinstance(pretokenizer, BertPretokenizer):
+        return json_wordpiece.write_bert_pretokenizer()
+    return write_byte_level(pretokenizer)
+
+
+def _write_decoder(decoder: Decoder) -> Section:
+    if isinstance(decoder, WordPieceDecoder):
+        return json_wordpiece.write_wordpiece_decoder(decoder)
+    if decoder == PlainDecoder():
+        return json_bpe.write_byte_level_decoder()
+    raise ValueError(f"{decoder} is not written to tokenizer.json")
