@@ -15,6 +15,7 @@ __all__ = [
     "read_bpe",
     "read_byte_level",
     "read_byte_level_decoder",
+    "read_merges",
     "write_bpe",
     "write_byte_level",
     "write_byte_level_decoder",
@@ -79,7 +80,7 @@ def read_bpe(section: object) -> NamedModel:
     """
     fields = checked("model", section, _MODEL)
     ids = read_vocab(fields["vocab"])
-    merges = _merges(fields["merges"], ids)
+    merges = read_merges(fields["merges"], ids)
     return NamedModel(list(ids), BpeModel(merges), _spell)
 
 
@@ -103,7 +104,8 @@ def write_bpe(
     }
 
 
-def _merges(merges: object, ids: Mapping[str, int]) -> Merges:
+def read_merges(merges: object, ids: Mapping[str, int]) -> Merges:
+    """The ids of left, right and merged token of each merge."""
     if not isinstance(merges, list):
         raise ValueError(f"merges is {brief(merges)}, expected a list")
     cells: list[int] = []

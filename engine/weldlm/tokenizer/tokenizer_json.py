@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from weldlm.atomic_file import replace_text
-from weldlm.tokenizer import json_bpe
+from weldlm.tokenizer import json_bpe, json_unigram
 from weldlm.tokenizer.bpe import BpeModel, Pattern
 from weldlm.tokenizer.json_fields import ANY, Understood, brief, checked, parse_json
 from weldlm.tokenizer.json_template import read_template, write_template
@@ -21,6 +21,7 @@ from weldlm.tokenizer.json_vocabulary import (
     write_added_token,
 )
 from weldlm.tokenizer.parts import Decoder, Normalizer, PlainDecoder, Pretokenizer, TokenizerParts
+from weldlm.tokenizer.sentencepiece import RankedBpeModel, UnigramModel
 
 __all__ = ["read_tokenizer_json", "write_tokenizer_json"]
 
@@ -40,13 +41,27 @@ Section = dict[str, Any]
 Part = TypeVar("Part")
 
 # what reads a section, by its type
-_MODELS: Mapping[str, Callable[[Section], NamedModel]] = {"BPE": json_bpe.read_bpe}
-_NORMALIZERS: Mapping[str, Callable[[Section], tuple[Normalizer, ...]]] = {}
+_MODELS: Mapping[str, Callable[[Section], NamedModel]] = {
+    "BPE": lambda section: (
+        json_unigram.read_character_bpe(section)
+        if section.get("byte_fallback") is True
+        else json_bpe.read_bpe(section)
+    ),
+    "Unigram": json_unigram.read_unigram,
+}
+_NORMALIZERS: Mapping[str, Callable[[Section], tuple[Normalizer, ...]]] = {
+    **json_unigram.NORMALIZERS,
+    "Sequence": lambda section: _read_normalizers(section),
+}
 _PRETOKENIZERS: Mapping[
     str, Callable[[Section], tuple[tuple[Normalizer, ...], Pretokenizer | None]]
-] = {"ByteLevel": lambda section: ((), json_bpe.read_byte_level(section))}
+] = {
+    **json_unigram.PRETOKENIZERS,
+    "ByteLevel": lambda section: ((), json_bpe.read_byte_level(section)),
+}
 _DECODERS: Mapping[str, Callable[[Section], Decoder]] = {
-    "ByteLevel": json_bpe.read_byte_level_decoder
+    **json_unigram.DECODERS,
+    "ByteLevel": json_bpe.read_byte_level_decoder,
 }
 
 
@@ -59,7 +74,7 @@ def read_tokenizer_json(path: Path) -> TokenizerParts:
     fields = checked("tokenizer.json", parse_json(path.read_bytes()), _FIELDS)
     named = _read("model", {"type": "BPE"} | _section("model", fields["model"]), _MODELS)
     added_tokens = read_added_tokens(fields["added_tokens"], named.names)
-    rewriters, pretokenizer = _read("pre_tokenizer", fields["pre_tokenizer"], _PRETOKENIZERS)
+    rewriters, pretokenizer = _read_pretokenizer(fields["pre_tokenizer"], named)
     normalizer = fields["normalizer"]
     return TokenizerParts(
         tokens=spell_tokens(named, added_tokens),
@@ -80,6 +95,24 @@ def write_tokenizer_json(path: Path, parts: TokenizerParts) -> None:
         ValueError: the tokenizers library cannot do what the parts do.
     """
     replace_text(path, json.dumps(_document(parts), ensure_ascii=False, separators=(",", ":")))
+
+
+def _read_normalizers(section: Section) -> tuple[Normalizer, ...]:
+    fields = checked("normalizer", section, {"type": ("Sequence",), "normalizers": (ANY,)})
+    rows = fields["normalizers"]
+    if not isinstance(rows, list):
+        raise ValueError(f"normalizers is {brief(rows)}, expected a list")
+    return tuple(part for row in rows for part in _read("normalizer", row, _NORMALIZERS))
+
+
+def _read_pretokenizer(
+    section: object, named: NamedModel
+) -> tuple[tuple[Normalizer, ...], Pretokenizer | None]:
+    if section is None and isinstance(named.model, RankedBpeModel):
+        return (), json_unigram.cutter_of(named.model, named.names)
+    if section is None and isinstance(named.model, UnigramModel):
+        return (), None
+    return _read("pre_tokenizer", section, _PRETOKENIZERS)
 
 
 def _section(name: str, section: object) -> Section:
