@@ -7,6 +7,7 @@
 #include "bindings/tokenizer_bindings.hpp"
 #include "tokenizer/sentencepiece_bpe.hpp"
 #include "tokenizer/spiece_normalizer.hpp"
+#include "tokenizer/text_rewriters.hpp"
 #include "tokenizer/unigram.hpp"
 #include "tokenizer/vocabulary.hpp"
 
@@ -111,6 +112,35 @@ void bind_cuts(py::module_& module) {
       .def(py::init<MetaspaceCuts>(), py::arg("cuts"));
 }
 
+template <typename Part, typename Base, typename... Arguments, typename... Names>
+void bind_part(py::module_& module, const char* name, const Names&... names) {
+  py::class_<Part, Base, std::shared_ptr<Part>>(module, name)
+      .def(py::init<Arguments...>(), py::arg(names)...);
+}
+
+void bind_rewriters(py::module_& module) {
+  py::class_<Precompiled, Normalizer, std::shared_ptr<Precompiled>>(module, "Precompiled")
+      .def(py::init([](const py::bytes& charsmap) {
+             return std::make_shared<Precompiled>(
+                 std::make_shared<Charsmap>(std::string_view(charsmap)));
+           }),
+           py::arg("charsmap"));
+  py::enum_<PrependScheme>(module, "PrependScheme")
+      .value("always", PrependScheme::always)
+      .value("first", PrependScheme::first)
+      .value("never", PrependScheme::never);
+  bind_part<Prepend, Normalizer, std::string>(module, "Prepend", "content");
+  bind_part<Replace, Normalizer, std::string, std::size_t, std::string>(
+      module, "Replace", "pattern", "least", "content");
+  bind_part<Strip, Normalizer, bool, bool>(module, "Strip", "left", "right");
+  bind_part<Nmt, Normalizer>(module, "Nmt");
+  bind_part<Metaspace, Normalizer, std::string, PrependScheme>(module, "Metaspace", "replacement",
+                                                               "scheme");
+  bind_part<MetaspaceWords, Normalizer, std::string>(module, "MetaspaceWords", "replacement");
+  bind_part<DelimiterCutter, Pretokenizer, std::string>(module, "DelimiterCutter", "delimiter");
+  bind_part<WhitespaceSplit, Pretokenizer>(module, "WhitespaceSplit");
+}
+
 }  // namespace
 
 void bind_sentencepiece(py::module_& module) {
@@ -118,6 +148,7 @@ void bind_sentencepiece(py::module_& module) {
   bind_sentencepiece_bpe(module);
   bind_spiece_normalizer(module);
   bind_cuts(module);
+  bind_rewriters(module);
 }
 
 }  // namespace weldlm::bindings

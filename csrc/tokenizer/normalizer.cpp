@@ -26,10 +26,12 @@ void NormalizedText::restart(const NormalizedText& source) {
   text_.clear();
   origins_.clear();
   has_origins_ = source.has_origins_;
+  begins_original_ = true;
   text_.reserve(source.text_.size());
 }
 
 void NormalizedText::copy(const NormalizedText& source, std::size_t begin, std::size_t end) {
+  if (text_.empty()) begins_original_ = source.begins_original_ && begin == 0;
   text_.append(source.text_, begin, end - begin);
   if (!has_origins_) return;
   const auto first = source.origins_.begin();
@@ -39,12 +41,14 @@ void NormalizedText::copy(const NormalizedText& source, std::size_t begin, std::
 
 void NormalizedText::replace(const NormalizedText& source, std::size_t begin, std::size_t end,
                              std::string_view bytes) {
+  if (text_.empty()) begins_original_ = source.begins_original_ && begin == 0;
   text_ += bytes;
   if (has_origins_) origins_.insert(origins_.end(), bytes.size(), source.origin(begin, end));
 }
 
 void NormalizedText::substitute(const NormalizedText& source, std::size_t begin,
                                 std::string_view bytes) {
+  if (text_.empty()) begins_original_ = source.begins_original_ && begin == 0;
   text_ += bytes;
   if (!has_origins_) return;
   const auto first = source.origins_.begin() + static_cast<std::ptrdiff_t>(begin);

@@ -28,6 +28,9 @@ class NormalizedText {
   std::string_view text() const noexcept { return text_; }
   bool has_origins() const noexcept { return has_origins_; }
 
+  // Whether the text begins with what the original begins with.
+  bool begins_original() const noexcept { return begins_original_; }
+
   // The bytes of the original that [begin, end) stands for.
   ByteRange origin(std::size_t begin, std::size_t end) const noexcept;
 
@@ -51,6 +54,7 @@ class NormalizedText {
   std::string text_;
   std::vector<ByteRange> origins_;  // of each byte, where has_origins_
   bool has_origins_ = false;
+  bool begins_original_ = true;
 };
 
 class Normalizer {

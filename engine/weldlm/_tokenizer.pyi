@@ -132,6 +132,38 @@ class SpieceNormalizer(Normalizer):
         kept: Sequence[bytes],
     ) -> None: ...
 
+class Precompiled(Normalizer):
+    def __init__(self, charsmap: bytes) -> None: ...
+
+class Prepend(Normalizer):
+    def __init__(self, content: str) -> None: ...
+
+class Replace(Normalizer):
+    def __init__(self, pattern: str, least: int, content: str) -> None: ...
+
+class Strip(Normalizer):
+    def __init__(self, left: bool, right: bool) -> None: ...
+
+class Nmt(Normalizer):
+    def __init__(self) -> None: ...
+
+class PrependScheme(enum.Enum):
+    always = 0
+    first = 1
+    never = 2
+
+class Metaspace(Normalizer):
+    def __init__(self, replacement: str, scheme: PrependScheme) -> None: ...
+
+class MetaspaceWords(Normalizer):
+    def __init__(self, replacement: str) -> None: ...
+
+class DelimiterCutter(Pretokenizer):
+    def __init__(self, delimiter: str) -> None: ...
+
+class WhitespaceSplit(Pretokenizer):
+    def __init__(self) -> None: ...
+
 class MetaspaceCuts(enum.Enum):
     nowhere = 0
     before_runs = 1

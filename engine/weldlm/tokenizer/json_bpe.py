@@ -14,6 +14,7 @@ from weldlm.tokenizer.parts import AddedToken, PlainDecoder
 __all__ = [
     "read_bpe",
     "read_byte_level_decoder",
+    "read_merges",
     "write_bpe",
     "write_byte_level_decoder",
 ]
@@ -60,7 +61,7 @@ def read_bpe(section: object) -> NamedModel:
     ids = read_vocab(fields["vocab"])
     names = names_by_id(ids)
     model = BpeModel(
-        _merges(fields["merges"], ids),
+        read_merges(fields["merges"], ids),
         ignore_merges=bool(fields["ignore_merges"]),
         hidden_ids=tuple(i for i, name in enumerate(names) if bytes_from_characters(name) is None),
         num_tokens=len(names),
@@ -90,7 +91,8 @@ def write_bpe(
     }
 
 
-def _merges(merges: object, ids: Mapping[str, int]) -> Merges:
+def read_merges(merges: object, ids: Mapping[str, int]) -> Merges:
+    """The ids of left, right and merged token of each merge."""
     if not isinstance(merges, list):
         raise ValueError(f"merges is {brief(merges)}, expected a list")
     cells: list[int] = []

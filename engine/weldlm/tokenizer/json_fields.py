@@ -5,9 +5,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-__all__ = ["ANY", "Understood", "brief", "checked", "parse_json"]
+__all__ = ["ANY", "Understood", "brief", "checked", "parse_json", "read_float"]
 
 ANY = object()  # any value is understood
+
+_MAX_U64 = 2**64 - 1
+_MAX_POWER = 308  # of ten, in a double
 
 # the values that are understood for each field; a field whose values hold None may be missing
 Understood: TypeAlias = Mapping[str, tuple[object, ...]]
@@ -20,7 +23,7 @@ def parse_json(data: bytes) -> object:
         ValueError: names the place.
     """
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_object)
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_float=read_float)
     except UnicodeDecodeError as error:
         raise ValueError(f"invalid UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
@@ -29,6 +32,31 @@ def parse_json(data: bytes) -> object:
         ) from error
     except RecursionError as error:
         raise ValueError("JSON nested too deeply to be a tokenizer.json") from error
+
+
+def read_float(text: str) -> float:
+    """The number as the tokenizers library reads it, which may be off by a unit in the last place.
+
+    Its JSON reader takes the digits as an integer of 64 bits and divides it by a power of ten; the
+    scores of Unigram pieces decide ties, so the same rounding is needed here.
+    """
+    mantissa, _, exponent_text = text.lower().lstrip("-").partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    exponent = int(exponent_text or "0")
+    significand = int(whole)
+    if significand > _MAX_U64 or abs(exponent) > _MAX_POWER:
+        return float(text)
+    for digit in fraction:
+        longer = significand * 10 + int(digit)
+        if longer > _MAX_U64:
+            break
+        significand = longer
+        exponent -= 1
+    value = float(significand)
+    if exponent < -_MAX_POWER:
+        value, exponent = value / 1e308, exponent + _MAX_POWER
+    value = value * float(f"1e{exponent}") if exponent >= 0 else value / float(f"1e{-exponent}")
+    return -value if text.startswith("-") else value
 
 
 def checked(name: str, value: object, understood: Understood) -> dict[str, Any]:

@@ -22,7 +22,13 @@ from weldlm.tokenizer.sentencepiece import (
     byte_of_piece,
 )
 
-__all__ = ["PieceKind", "SpieceModel", "parse_spiece_model", "read_spiece_model"]
+__all__ = [
+    "PieceKind",
+    "SpieceModel",
+    "parse_spiece_model",
+    "parts_of_spiece_model",
+    "read_spiece_model",
+]
 
 
 class PieceKind(IntEnum):
@@ -151,7 +157,12 @@ def read_spiece_model(path: Path) -> TokenizerParts:
     Raises:
         ValueError: the file is damaged or holds what this package does not do.
     """
-    return _parts(parse_spiece_model(path.read_bytes()))
+    return parts_of_spiece_model(path.read_bytes())
+
+
+def parts_of_spiece_model(data: bytes) -> TokenizerParts:
+    """The parts that the contents of a file describe; raises as `read_spiece_model`."""
+    return _parts(parse_spiece_model(data))
 
 
 class _Reader:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from weldlm.atomic_file import replace_text
-from weldlm.tokenizer import json_bpe, json_wordpiece
+from weldlm.tokenizer import json_bpe, json_unigram, json_wordpiece
 from weldlm.tokenizer.bert import (
     BertNormalizer,
     BertPretokenizer,
@@ -34,6 +34,7 @@ from weldlm.tokenizer.json_vocabulary import (
     write_added_token,
 )
 from weldlm.tokenizer.parts import Decoder, Normalizer, PlainDecoder, Pretokenizer, TokenizerParts
+from weldlm.tokenizer.sentencepiece import RankedBpeModel, UnigramModel
 from weldlm.tokenizer.unicode_normalizers import Lowercase, StripAccents, UnicodeNormalizer
 
 __all__ = ["read_tokenizer_json", "write_tokenizer_json"]
@@ -55,10 +56,16 @@ Part = TypeVar("Part")
 
 # what reads a section, by its type
 _MODELS: Mapping[str, Callable[[Section], NamedModel]] = {
-    "BPE": json_bpe.read_bpe,
+    "BPE": lambda section: (
+        json_unigram.read_character_bpe(section)
+        if section.get("byte_fallback") is True
+        else json_bpe.read_bpe(section)
+    ),
+    "Unigram": json_unigram.read_unigram,
     "WordPiece": json_wordpiece.read_wordpiece,
 }
 _NORMALIZERS: Mapping[str, Callable[[Section], tuple[Normalizer, ...]]] = {
+    **json_unigram.NORMALIZERS,
     "BertNormalizer": lambda section: (json_wordpiece.read_bert_normalizer(section),),
     "NFC": lambda section: (json_wordpiece.read_unicode_normalizer(section),),
     "NFD": lambda section: (json_wordpiece.read_unicode_normalizer(section),),
@@ -71,11 +78,13 @@ _NORMALIZERS: Mapping[str, Callable[[Section], tuple[Normalizer, ...]]] = {
 _PRETOKENIZERS: Mapping[
     str, Callable[[Section], tuple[tuple[Normalizer, ...], Pretokenizer | None]]
 ] = {
-    "ByteLevel": lambda section: ((), read_byte_level(section)),
-    "Sequence": lambda section: ((), read_byte_level(section)),
+    **json_unigram.PRETOKENIZERS,
     "BertPreTokenizer": lambda section: ((), json_wordpiece.read_bert_pretokenizer(section)),
+    "ByteLevel": lambda section: ((), read_byte_level(section)),
+    "Sequence": lambda section: _read_sequence(section),
 }
 _DECODERS: Mapping[str, Callable[[Section], Decoder]] = {
+    **json_unigram.DECODERS,
     "ByteLevel": json_bpe.read_byte_level_decoder,
     "WordPiece": json_wordpiece.read_wordpiece_decoder,
 }
@@ -90,7 +99,7 @@ def read_tokenizer_json(path: Path) -> TokenizerParts:
     fields = checked("tokenizer.json", parse_json(path.read_bytes()), _FIELDS)
     named = _read("model", {"type": "BPE"} | _section("model", fields["model"]), _MODELS)
     added_tokens = read_added_tokens(fields["added_tokens"], named.names)
-    rewriters, pretokenizer = _read("pre_tokenizer", fields["pre_tokenizer"], _PRETOKENIZERS)
+    rewriters, pretokenizer = _read_pretokenizer(fields["pre_tokenizer"], named)
     normalizer = fields["normalizer"]
     return TokenizerParts(
         tokens=spell_tokens(named, added_tokens),
@@ -121,6 +130,23 @@ def _read_normalizers(section: Section) -> tuple[Normalizer, ...]:
     if not isinstance(rows, list):
         raise ValueError(f"normalizers is {brief(rows)}, expected a list")
     return tuple(part for row in rows for part in _read("normalizer", row, _NORMALIZERS))
+
+
+def _read_pretokenizer(
+    section: object, named: NamedModel
+) -> tuple[tuple[Normalizer, ...], Pretokenizer | None]:
+    if section is None and isinstance(named.model, RankedBpeModel):
+        return (), json_unigram.cutter_of(named.model, named.names)
+    if section is None and isinstance(named.model, UnigramModel):
+        return (), None
+    return _read("pre_tokenizer", section, _PRETOKENIZERS)
+
+
+def _read_sequence(section: Section) -> tuple[tuple[Normalizer, ...], Pretokenizer | None]:
+    match section:
+        case {"pretokenizers": [*_, {"type": "Metaspace"}]}:
+            return json_unigram.PRETOKENIZERS["Sequence"](section)
+    return (), read_byte_level(section)
 
 
 def _section(name: str, section: object) -> Section:

@@ -1,0 +1,211 @@
+#include "tokenizer/text_rewriters.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "tokenizer/code_points.hpp"
+#include "tokenizer/graphemes.hpp"
+#include "tokenizer/unicode.hpp"
+
+namespace weldlm {
+namespace {
+
+// Longer grapheme clusters are taken character by character.
+constexpr std::size_t max_cluster_bytes = 5;
+
+bool is_space(std::string_view text, std::size_t pos) noexcept {
+  return char_at(text, pos).kind == CharClass::space;
+}
+
+// The first place from `pos` on where white space begins, or ends.
+std::size_t find_space(std::string_view text, std::size_t pos, bool is_wanted) noexcept {
+  while (pos < text.size() && is_space(text, pos) != is_wanted) pos += char_at(text, pos).size;
+  return pos;
+}
+
+// Copies source[begin, end) with every space replaced.
+void copy_with_spaces(const NormalizedText& source, std::size_t begin, std::size_t end,
+                      std::string_view replacement, NormalizedText& result) {
+  while (begin < end) {
+    const std::size_t space = std::min(source.text().find(' ', begin), end);
+    if (space > begin) result.copy(source, begin, space);
+    if (space < end) result.replace(source, space, space + 1, replacement);
+    begin = space + 1;
+  }
+}
+
+// Puts `bytes` in front of the character at `pos`, which they stand for, too.
+void prepend(const NormalizedText& source, std::size_t pos, std::string_view bytes,
+             NormalizedText& result) {
+  const std::size_t size = source.text().empty() ? 0 : char_at(source.text(), pos).size;
+  result.replace(source, pos, pos + size, bytes);
+}
+
+bool is_dropped_by_nmt(char32_t value) noexcept {
+  return (value >= 0x01 && value <= 0x08) || value == 0x0B || (value >= 0x0E && value <= 0x1F) ||
+         value == 0x7F || value == 0x8F || value == 0x9F;
+}
+
+bool is_space_of_nmt(char32_t value) noexcept {
+  return value == 0x09 || value == 0x0A || value == 0x0C || value == 0x0D || value == 0x1680 ||
+         (value >= 0x200B && value <= 0x200F) || value == 0x2028 || value == 0x2029 ||
+         value == 0x2581 || value == 0xFEFF || value == 0xFFFD;
+}
+
+}  // namespace
+
+void Precompiled::normalize(const NormalizedText& source, bool /*is_start*/,
+                            NormalizedText& result) const {
+  result.restart(source);
+  const std::string_view text = source.text();
+  std::size_t copied = 0;
+  for (std::size_t pos = 0; pos < text.size();) {
+    const auto byte = static_cast<unsigned char>(text[pos]);
+    const bool is_alone =
+        pos + 1 == text.size() || static_cast<unsigned char>(text[pos + 1]) < 0x80;
+    if (byte < 0x80 && is_alone && byte != '\r' && charsmap_->is_plain(byte)) {
+      ++pos;
+      continue;
+    }
+    if (pos > copied) result.copy(source, copied, pos);
+    const std::size_t end = grapheme_end(text, pos);
+    if (end - pos > max_cluster_bytes || !replace(source, pos, end, result)) {
+      for (std::size_t next = pos; pos < end; pos = next) {
+        next = pos + char_at(text, pos).size;
+        if (!replace(source, pos, next, result)) result.copy(source, pos, next);
+      }
+    }
+    pos = copied = end;
+  }
+  if (copied < text.size()) result.copy(source, copied, text.size());
+}
+
+bool Precompiled::replace(const NormalizedText& source, std::size_t begin, std::size_t end,
+                          NormalizedText& result) const {
+  const auto match = charsmap_->shortest(source.text().substr(begin, end - begin));
+  if (match) result.replace(source, begin, end, match->replacement);
+  return match.has_value();
+}
+
+void Prepend::normalize(const NormalizedText& source, bool /*is_start*/,
+                        NormalizedText& result) const {
+  result.restart(source);
+  if (source.text().empty()) return;
+  prepend(source, 0, content_, result);
+  result.copy(source, 0, source.text().size());
+}
+
+Replace::Replace(std::string pattern, std::size_t least, std::string content)
+    : pattern_(std::move(pattern)), least_(least), content_(std::move(content)) {
+  if (pattern_.empty()) throw std::invalid_argument("the pattern of a Replace is empty");
+}
+
+void Replace::normalize(const NormalizedText& source, bool /*is_start*/,
+                        NormalizedText& result) const {
+  result.restart(source);
+  const std::string_view text = source.text();
+  std::size_t copied = 0;
+  for (std::size_t pos = text.find(pattern_); pos < text.size(); pos = text.find(pattern_, pos)) {
+    std::size_t end = pos + pattern_.size();
+    std::size_t count = 1;
+    while (least_ > 0 && text.substr(end, pattern_.size()) == pattern_) {
+      end += pattern_.size();
+      ++count;
+    }
+    if (count >= least_) {
+      if (pos > copied) result.copy(source, copied, pos);
+      result.replace(source, pos, end, content_);
+      copied = end;
+    }
+    pos = end;
+  }
+  if (copied < text.size()) result.copy(source, copied, text.size());
+}
+
+void Strip::normalize(const NormalizedText& source, bool /*is_start*/,
+                      NormalizedText& result) const {
+  result.restart(source);
+  const std::string_view text = source.text();
+  const std::size_t begin = left_ ? find_space(text, 0, false) : 0;
+  std::size_t end = text.size();
+  if (right_) {
+    end = begin;
+    for (std::size_t pos = begin; pos < text.size();) {
+      const Char next = char_at(text, pos);
+      pos += next.size;
+      if (next.kind != CharClass::space) end = pos;
+    }
+  }
+  if (end > begin) result.copy(source, begin, end);
+}
+
+void Nmt::normalize(const NormalizedText& source, bool /*is_start*/, NormalizedText& result) const {
+  result.restart(source);
+  const std::string_view text = source.text();
+  std::size_t copied = 0;
+  for (std::size_t pos = 0; pos < text.size();) {
+    const auto [value, size] = code_point_at(text, pos);
+    const bool is_dropped = is_dropped_by_nmt(value);
+    if (is_dropped || is_space_of_nmt(value)) {
+      if (pos > copied) result.copy(source, copied, pos);
+      if (!is_dropped) result.replace(source, pos, pos + size, " ");
+      copied = pos + size;
+    }
+    pos += size;
+  }
+  if (copied < text.size()) result.copy(source, copied, text.size());
+}
+
+void Metaspace::normalize(const NormalizedText& source, bool is_start,
+                          NormalizedText& result) const {
+  result.restart(source);
+  const std::string_view text = source.text();
+  const bool has_one = text.starts_with(' ') || text.starts_with(replacement_);
+  const bool is_first = is_start && source.begins_original();
+  const bool is_prefixed =
+      scheme_ == PrependScheme::always || (scheme_ == PrependScheme::first && is_first);
+  if (is_prefixed && !has_one) prepend(source, 0, replacement_, result);
+  copy_with_spaces(source, 0, text.size(), replacement_, result);
+}
+
+void MetaspaceWords::normalize(const NormalizedText& source, bool /*is_start*/,
+                               NormalizedText& result) const {
+  result.restart(source);
+  const std::string_view text = source.text();
+  for (std::size_t begin = find_space(text, 0, false); begin < text.size();) {
+    const std::size_t end = find_space(text, begin, true);
+    if (!text.substr(begin).starts_with(replacement_)) {
+      prepend(source, begin, replacement_, result);
+    }
+    result.copy(source, begin, end);
+    begin = find_space(text, end, false);
+  }
+}
+
+DelimiterCutter::DelimiterCutter(std::string delimiter) : delimiter_(std::move(delimiter)) {
+  if (delimiter_.empty()) throw std::invalid_argument("the delimiter of pieces is empty");
+}
+
+std::size_t DelimiterCutter::split(std::string_view text, std::size_t start,
+                                   std::vector<ByteRange>& pieces) const {
+  for (std::size_t count = 0; count < batch_size && start < text.size(); ++count) {
+    const bool begins_with_one = text.substr(start).starts_with(delimiter_);
+    const std::size_t end = std::min(
+        text.find(delimiter_, start + (begins_with_one ? delimiter_.size() : 1)), text.size());
+    pieces.push_back({start, end});
+    start = end;
+  }
+  return start;
+}
+
+std::size_t WhitespaceSplit::split(std::string_view text, std::size_t start,
+                                   std::vector<ByteRange>& pieces) const {
+  for (std::size_t count = 0; count < batch_size && start < text.size(); ++count) {
+    const std::size_t begin = find_space(text, start, false);
+    start = find_space(text, begin, true);
+    if (start > begin) pieces.push_back({begin, start});
+  }
+  return start;
+}
+
+}  // namespace weldlm
