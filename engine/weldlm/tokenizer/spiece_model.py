@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from weldlm.tokenizer.parts import AddedToken, TokenizerParts
+from weldlm.tokenizer.parts import AddedToken, Template, TokenizerParts
 from weldlm.tokenizer.protobuf_wire import Field, Kind, Message, read_fields
 from weldlm.tokenizer.sentencepiece import (
     MetaspaceCutter,
@@ -162,7 +162,7 @@ def read_spiece_model(path: Path) -> TokenizerParts:
 
 def parts_of_spiece_model(data: bytes) -> TokenizerParts:
     """The parts that the contents of a file describe; raises as `read_spiece_model`."""
-    return _parts(parse_spiece_model(data))
+    return spiece_parts(parse_spiece_model(data))
 
 
 class _Reader:
@@ -308,7 +308,8 @@ def _byte_ids(model: SpieceModel) -> tuple[int, ...]:
     return tuple(sorted(ids, key=lambda i: byte_of_piece(model.pieces[i]) or 0))
 
 
-def _parts(model: SpieceModel) -> TokenizerParts:
+def spiece_parts(model: SpieceModel, *, template: Template = Template()) -> TokenizerParts:  # noqa: B008 (frozen)
+    """The tokenizer that a model describes, with special tokens around texts."""
     kept = model.ids(PieceKind.USER_DEFINED)
     is_bpe = model.model_type == _ModelType.BPE
     control_ids = model.ids(PieceKind.CONTROL).tolist()
@@ -327,6 +328,7 @@ def _parts(model: SpieceModel) -> TokenizerParts:
             ),
         ),
         pretokenizer=_cutter(model) if is_bpe else None,
+        template=template,
         decoder=SpieceDecoder(
             unknown_id=int(model.ids(PieceKind.UNKNOWN)[0]),
             unknown_text=model.unk_surface,

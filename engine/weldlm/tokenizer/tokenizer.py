@@ -10,9 +10,10 @@ from weldlm.tokenizer.batch_encoding import BatchEncoding
 from weldlm.tokenizer.batch_options import BatchOptions, encode_rows
 from weldlm.tokenizer.chat_template import Messages, render_chat, render_segments
 from weldlm.tokenizer.codec import Codec
+from weldlm.tokenizer.files import read_tokenizer_file, read_tokenizer_folder
 from weldlm.tokenizer.parts import TokenizerParts
-from weldlm.tokenizer.tokenizer_config import TokenizerConfig, read_config, write_config
-from weldlm.tokenizer.tokenizer_json import read_tokenizer_json, write_tokenizer_json
+from weldlm.tokenizer.tokenizer_config import TokenizerConfig, write_config
+from weldlm.tokenizer.tokenizer_json import write_tokenizer_json
 from weldlm.tokenizer.training import train_bpe
 
 __all__ = ["Tokenizer"]
@@ -80,23 +81,23 @@ class Tokenizer(Codec):
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
-        """Reads a tokenizer.json.
+        """Reads a file of any format that `weldlm.tokenizer.files` knows, whatever its name.
 
         Raises:
-            ValueError: the file is damaged or asks for something else, which is named.
+            FileNotFoundError: there is no such file.
+            ValueError: the file is damaged or asks for what this package does not do.
         """
-        try:
-            return cls(read_tokenizer_json(Path(path)))
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        return cls(*read_tokenizer_file(Path(path)))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
-        """Reads the tokenizer.json in the folder of a model."""
-        path = Path(folder) / "tokenizer.json"
-        if not path.is_file():
-            raise FileNotFoundError(f"{folder} has no tokenizer.json, expected one beside a model")
-        return cls(cls.from_file(path).parts, read_config(Path(folder)))
+        """Reads the tokenizer of a model's folder, with its special tokens and chat template.
+
+        Raises:
+            FileNotFoundError: the folder has no tokenizer.
+            ValueError: a file is damaged or asks for what this package does not do.
+        """
+        return cls(*read_tokenizer_folder(Path(folder)))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes tokenizer.json and tokenizer_config.json, which transformers reads."""

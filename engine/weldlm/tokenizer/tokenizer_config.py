@@ -12,7 +12,7 @@ from typing import Any
 
 from weldlm.tokenizer.truncation import Side
 
-__all__ = ["ROLES", "TokenizerConfig", "read_config", "write_config"]
+__all__ = ["ROLES", "TokenizerConfig", "read_config", "read_json_object", "write_config"]
 
 ROLES = (
     "bos_token",
@@ -44,8 +44,8 @@ def read_config(folder: Path) -> TokenizerConfig:
     Raises:
         ValueError: a file is damaged.
     """
-    fields = _read_object(folder / "special_tokens_map.json")
-    fields |= _read_object(folder / "tokenizer_config.json")
+    fields = read_json_object(folder / "special_tokens_map.json")
+    fields |= read_json_object(folder / "tokenizer_config.json")
     max_length = fields.get("model_max_length")
     columns = fields.get("model_input_names")
     return TokenizerConfig(
@@ -78,7 +78,8 @@ def write_config(config: TokenizerConfig) -> dict[str, Any]:
     }
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Reads an object, empty where there is no file."""
     if not path.is_file():
         return {}
     try:

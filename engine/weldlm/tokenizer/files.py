@@ -1,0 +1,155 @@
+"""Which reader a tokenizer's file asks for: decided by what is in it, not by its name."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from weldlm.tokenizer.bert import SPECIAL_TOKENS, bert_parts
+from weldlm.tokenizer.gguf_tokenizer import read_gguf_tokenizer
+from weldlm.tokenizer.llama2c_vocabulary import is_llama2c_vocabulary, read_llama2c_vocabulary
+from weldlm.tokenizer.parts import TokenizerParts
+from weldlm.tokenizer.spiece_model import read_spiece_model
+from weldlm.tokenizer.tiktoken_ranks import read_tiktoken
+from weldlm.tokenizer.tokenizer_config import TokenizerConfig, read_config, read_json_object
+from weldlm.tokenizer.tokenizer_json import read_tokenizer_json
+from weldlm.tokenizer.vocab_merges import read_vocab_merges
+from weldlm.tokenizer.vocab_txt import read_vocab_txt
+
+__all__ = ["find_tokenizer", "read_tokenizer_file", "read_tokenizer_folder"]
+
+# names that folders use, the most complete description first
+_NAMES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "vocab.txt",
+)
+_ENDINGS = (".tiktoken", ".model", ".gguf")
+_HEAD_BYTES = 1 << 16
+
+
+def find_tokenizer(folder: Path) -> Path:
+    """The file of a folder that describes its tokenizer best.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    named = [folder / name for name in _NAMES]
+    ending = [path for end in _ENDINGS for path in sorted(folder.glob(f"*{end}"))]
+    vocabularies = [path for path in sorted(folder.glob("*.bin")) if is_llama2c_vocabulary(path)]
+    for path in named + ending + vocabularies:
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"{folder} has no tokenizer; expected tokenizer.json, a SentencePiece .model, vocab.json "
+        "with merges.txt, vocab.txt, .tiktoken or .gguf"
+    )
+
+
+def read_tokenizer_folder(folder: Path) -> tuple[TokenizerParts, TokenizerConfig]:
+    """Reads the tokenizer in the folder of a model, with its special tokens and chat template.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: a file is damaged or asks for what this package does not do.
+    """
+    path = find_tokenizer(folder)
+    fields = read_json_object(folder / "tokenizer_config.json")
+    parts, config = _read(path, fields)
+    given = read_config(folder)
+    return parts, replace(
+        given,
+        roles={**config.roles, **given.roles},
+        chat_templates=given.chat_templates or config.chat_templates,
+    )
+
+
+def read_tokenizer_file(path: Path) -> tuple[TokenizerParts, TokenizerConfig]:
+    """Reads one file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the file is damaged or asks for what this package does not do.
+    """
+    return _read(path, {})
+
+
+def _read(path: Path, settings: Mapping[str, object]) -> tuple[TokenizerParts, TokenizerConfig]:
+    """`settings` are those of tokenizer_config.json that a bare vocabulary does not hold."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; expected the file of a tokenizer")
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    try:
+        if head.startswith(b"GGUF"):
+            return read_gguf_tokenizer(path)
+        return _parts(path, head, settings), TokenizerConfig()
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+
+
+def _parts(path: Path, head: bytes, settings: Mapping[str, object]) -> TokenizerParts:
+    if not head.strip():
+        raise ValueError("the file is empty; expected a tokenizer")
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        if _is_vocabulary(path):
+            return read_vocab_merges(path, path.with_name("merges.txt"))
+        return read_tokenizer_json(path)
+    if is_llama2c_vocabulary(path):
+        return read_llama2c_vocabulary(path)
+    if head[:1] == b"\n" and b"\x0a" in head[:2] and not _is_text(head):
+        return read_spiece_model(path)
+    if _is_ranks(head):
+        return read_tiktoken(path)
+    if head.startswith(b"#version"):
+        return read_vocab_merges(path.with_name("vocab.json"), path)
+    if _is_text(head):
+        return _bert(path, settings)
+    raise ValueError(
+        "the file is none of tokenizer.json, a SentencePiece .model, vocab.json, merges.txt, "
+        "vocab.txt, a .tiktoken or GGUF file"
+    )
+
+
+def _bert(path: Path, settings: Mapping[str, object]) -> TokenizerParts:
+    tokens = read_vocab_txt(path)
+    known = set(tokens)
+    if not {"[CLS]", "[SEP]"} <= known:
+        raise ValueError(
+            f"the file has no [CLS] and [SEP]; expected the vocab.txt of a BERT, which has "
+            f"{', '.join(SPECIAL_TOKENS)}"
+        )
+    # a cased vocabulary has capital letters; transformers writes it down where it knows
+    is_lowercase = not any(token.isalpha() and token != token.lower() for token in known)
+    lowercase = settings.get("do_lower_case", is_lowercase)
+    strips = settings.get("strip_accents")
+    return bert_parts(
+        tokens,
+        lowercase=bool(lowercase),
+        strip_accents=None if strips is None else bool(strips),
+        handle_chinese_chars=bool(settings.get("tokenize_chinese_chars", True)),
+    )
+
+
+def _is_vocabulary(path: Path) -> bool:
+    """Whether the JSON is a flat object of ids, not a tokenizer.json."""
+    if not path.with_name("merges.txt").is_file():
+        return False
+    try:
+        fields = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(fields, dict) and type(next(iter(fields.values()), None)) is int
+
+
+def _is_ranks(head: bytes) -> bool:
+    cells = head.split(b"\n", 1)[0].split()
+    return len(cells) == 2 and cells[1].isdigit() and len(cells[0]) % 4 == 0
+
+
+def _is_text(head: bytes) -> bool:
+    return b"\0" not in head and not any(byte < 9 for byte in head[:256])
