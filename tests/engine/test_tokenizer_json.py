@@ -217,8 +217,8 @@ UNSUPPORTED: dict[str, tuple[Document, str]] = {
         "pre_tokenizer has 'type' = \"UnicodeScripts\", which is not supported",
     ),
     "other-pattern": (
-        changed("pre_tokenizer", BYTE_LEVEL | {"use_regex": False}),
-        "'use_regex' = false",
+        changed("pre_tokenizer", BYTE_LEVEL | {"type": "Metaspace"}),
+        "'type' = \"Metaspace\"",
     ),
     "prefix-space": (
         changed("pre_tokenizer", BYTE_LEVEL | {"add_prefix_space": True}),
@@ -240,7 +240,7 @@ UNSUPPORTED: dict[str, tuple[Document, str]] = {
     "model-type": (changed("model/type", "WordPiece"), "model has 'type' = \"WordPiece\""),
     "dropout": (changed("model/dropout", 0.1), "model has 'dropout' = 0.1"),
     "byte-fallback": (changed("model/byte_fallback", True), "'byte_fallback' = true"),
-    "ignore-merges": (changed("model/ignore_merges", True), "'ignore_merges' = true"),
+    "ignore-merges": (changed("model/ignore_merges", "no"), "'ignore_merges' = \"no\""),
     "prefix": (changed("model/continuing_subword_prefix", "##"), 'prefix\' = "##"'),
     "suffix": (changed("model/end_of_word_suffix", "</w>"), 'suffix\' = "</w>"'),
     "unknown-field": (changed("model/shuffle", 3), "unknown field 'shuffle' = 3"),
@@ -252,7 +252,7 @@ DAMAGED: dict[str, tuple[Document, str]] = {
     "no-vocab": (without("model/vocab"), "model has no 'vocab'"),
     "no-merges": (without("model/merges"), "model has no 'merges'"),
     "vocab-list": (changed("model/vocab", []), r"vocab is \[\], expected an object"),
-    "id-out-of-range": (vocab_with(zz=301), "token 'zz' the id 301, expected 0 to 300"),
+    "id-out-of-range": (vocab_with(zz=9999), "token 'zz' the id 9999, expected 0 to 16"),
     "id-huge": (vocab_with(zz=10**30), "token 'zz' the id 1000"),
     "id-negative": (vocab_with(zz=-1), "token 'zz' the id -1"),
     "id-float": (vocab_with(zz=1.0), "token 'zz' the id 1.0"),
