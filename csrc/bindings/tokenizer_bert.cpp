@@ -70,14 +70,14 @@ void bind_bert(py::module_& module) {
                                                                                 "BertPretokenizer")
       .def(py::init<>());
   py::class_<WordPiece, Model, std::shared_ptr<WordPiece>>(module, "WordPiece")
-      .def(py::init([](const Vocabulary& vocabulary, std::uint32_t unk_id,
+      .def(py::init([](const Vocabulary& vocabulary, std::size_t num_tokens, std::uint32_t unk_id,
                        std::string continuing_prefix, std::size_t max_chars_per_word) {
              return std::make_shared<WordPiece>(
-                 vocabulary,
-                 WordPieceOptions{unk_id, std::move(continuing_prefix), max_chars_per_word});
+                 vocabulary, WordPieceOptions{num_tokens, unk_id, std::move(continuing_prefix),
+                                              max_chars_per_word});
            }),
-           py::arg("vocabulary"), py::arg("unk_id"), py::arg("continuing_prefix"),
-           py::arg("max_chars_per_word"));
+           py::arg("vocabulary"), py::arg("num_tokens"), py::arg("unk_id"),
+           py::arg("continuing_prefix"), py::arg("max_chars_per_word"));
   py::class_<WordPieceTrainer>(module, "WordPieceTrainer")
       .def(py::init([](std::shared_ptr<Normalizer> normalizer,
                        std::shared_ptr<Pretokenizer> pretokenizer) {

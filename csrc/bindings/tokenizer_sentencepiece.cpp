@@ -17,7 +17,8 @@ using FloatArray = py::array_t<float, py::array::c_style | py::array::forcecast>
 using DoubleArray = py::array_t<double, py::array::c_style | py::array::forcecast>;
 
 template <typename Value>
-std::vector<Value> vector_of(const py::array_t<Value, py::array::c_style | py::array::forcecast>& array) {
+std::vector<Value> vector_of(
+    const py::array_t<Value, py::array::c_style | py::array::forcecast>& array) {
   return {array.data(), array.data() + array.size()};
 }
 
@@ -40,8 +41,7 @@ void bind_unigram(py::module_& module) {
                        Ids byte_ids, UnigramRules rules) {
              return std::make_shared<Unigram>(
                  UnigramVocabulary{tokens_of(vocabulary), vector_of(scores), vector_of(matched_ids),
-                                   unknown_id, unknown_score, std::move(byte_ids),
-                                   rules});
+                                   unknown_id, unknown_score, std::move(byte_ids), rules});
            }),
            py::arg("vocabulary"), py::arg("scores"), py::arg("matched_ids"), py::arg("unknown_id"),
            py::arg("unknown_score"), py::arg("byte_ids"), py::arg("rules"));
@@ -50,8 +50,8 @@ void bind_unigram(py::module_& module) {
 CharacterBpeVocabulary bpe_vocabulary(const Vocabulary& vocabulary, const IdArray& merged_ids,
                                       const IdArray& unsplit_ids, std::uint32_t unknown_id,
                                       bool fuse_unknown, Ids byte_ids) {
-  return {tokens_of(vocabulary), vector_of(merged_ids), vector_of(unsplit_ids),
-          unknown_id,            fuse_unknown,          std::move(byte_ids)};
+  return {tokens_of(vocabulary), vector_of(merged_ids), vector_of(unsplit_ids), unknown_id,
+          fuse_unknown,          std::move(byte_ids)};
 }
 
 void bind_sentencepiece_bpe(py::module_& module) {

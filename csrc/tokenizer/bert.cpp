@@ -4,6 +4,7 @@
 #include <span>
 #include <utility>
 
+#include "tokenizer/canonical_order.hpp"
 #include "tokenizer/char_properties.hpp"
 #include "tokenizer/code_points.hpp"
 
@@ -52,14 +53,10 @@ KindAndSize kind_at(std::string_view text, std::size_t pos) noexcept {
 
 // Kept between the changed characters of one text.
 struct BertNormalizer::Scratch {
-  struct Part {
-    char32_t value;
-    ByteRange source;
-  };
-
   std::string bytes;
   std::vector<char32_t> chars;
-  std::vector<Part> parts;
+  std::vector<NormalizedChar> parts;
+  std::vector<ByteRange> sources;  // of the characters that fell into the parts
 };
 
 BertNormalizer::BertNormalizer(const BertNormalizerOptions& options)
@@ -156,39 +153,61 @@ std::size_t BertNormalizer::append_changed(const NormalizedText& source, std::si
   return end;
 }
 
-// Characters of a combining class that are no accents: they are brought into canonical order.
+// Characters of a combining class that are no accents: they are brought into canonical order with
+// all marks behind their starter, which is appended already where it is not at `pos`.
 std::size_t BertNormalizer::append_reordered(const NormalizedText& source, std::size_t pos,
                                              Scratch& scratch, NormalizedText& result) const {
   const std::string_view text = source.text();
   scratch.parts.clear();
-  while (pos < text.size()) {
-    const auto [value, size] = code_point_at(text, pos);
-    if (value == no_code_point) break;
-    const CharProperties properties = properties_of(value);
-    const bool is_dropped = properties.has(dropped_char) && options_.clean_text;
-    // U+0F73 and its like have class 0, but no part of them has
-    const bool is_moved = properties.combining_class() != 0 ||
-                          (properties.has(nfd_changes) && properties.has(canonical_joins));
-    const bool goes_on = is_moved || is_dropped;
-    if (!goes_on && !scratch.parts.empty()) break;
-    scratch.chars.clear();
-    if (!is_dropped) append_stripped(value, scratch.chars);
-    for (const char32_t part : scratch.chars) scratch.parts.push_back({part, {pos, pos + size}});
-    pos += size;
+  scratch.sources.clear();
+  std::size_t end = starter_before(text, pos);
+  const bool has_starter = end < pos;
+  while (end < text.size()) {
+    const auto [value, size] = code_point_at(text, end);
+    if (end > pos && !is_moved(value)) break;
+    if (!(options_.clean_text && properties_of(value).has(dropped_char))) {
+      append_canonical_parts(value, scratch.parts);
+      scratch.sources.push_back({end, end + size});
+    }
+    end += size;
   }
-  const auto combining_class = [](const Scratch::Part& part) {
-    return properties_of(part.value).combining_class();
-  };
-  // a starter that falls into parts is the first and stays there: its class is 0
-  std::stable_sort(scratch.parts.begin(), scratch.parts.end(), [&](const auto& a, const auto& b) {
-    return combining_class(a) < combining_class(b);
-  });
-  for (const auto& [value, place] : scratch.parts) {
+  order_marks(scratch.parts);
+
+  std::size_t used = 0;
+  for (const auto& [value, num_replaced] : scratch.parts) {
+    used += static_cast<std::size_t>(num_replaced);
+    const CharProperties properties = properties_of(value);
+    const bool is_appended = has_starter && properties.combining_class() == 0;
+    if (is_appended || properties.has(nonspacing_char)) continue;
     scratch.bytes.clear();
     append_lowered(value, scratch.bytes);
+    const ByteRange& place = scratch.sources[used - 1];
     result.replace(source, place.begin, place.end, scratch.bytes);
   }
-  return pos;
+  return end;
+}
+
+// Whether it may move before marks that precede it; what is cleaned away does not stand between.
+bool BertNormalizer::is_moved(char32_t value) const noexcept {
+  if (value == no_code_point) return false;
+  const CharProperties properties = properties_of(value);
+  if (options_.clean_text && properties.has(dropped_char)) return true;
+  // U+0F73 and its like have class 0, but no part of them has
+  return properties.combining_class() != 0 ||
+         (properties.has(nfd_changes) && properties.has(canonical_joins));
+}
+
+// The character before `pos` and the marks before that, or `pos` if it is none of them.
+std::size_t BertNormalizer::starter_before(std::string_view text, std::size_t pos) const noexcept {
+  std::size_t begin = pos;
+  for (char32_t value = code_point_at(text, pos).value; begin > 0 && is_moved(value);) {
+    std::size_t before = begin - 1;
+    while (before > 0 && (static_cast<unsigned char>(text[before]) & 0xC0) == 0x80) --before;
+    value = code_point_at(text, before).value;
+    if (value == no_code_point) break;
+    begin = before;
+  }
+  return begin;
 }
 
 // Appends the character without accents where they are stripped.

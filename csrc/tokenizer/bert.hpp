@@ -39,6 +39,8 @@ class BertNormalizer : public Normalizer {
                              NormalizedText& result) const;
   std::size_t append_reordered(const NormalizedText& source, std::size_t pos, Scratch& scratch,
                                NormalizedText& result) const;
+  bool is_moved(char32_t value) const noexcept;
+  std::size_t starter_before(std::string_view text, std::size_t pos) const noexcept;
   void append_stripped(char32_t value, std::vector<char32_t>& chars) const;
   void append_lowered(char32_t value, std::string& bytes) const;
 

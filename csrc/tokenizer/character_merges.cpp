@@ -7,7 +7,8 @@
 #include <string_view>
 #include <unordered_map>
 
-#include "tokenizer/piece_trie.hpp"
+#include "tokenizer/prefix_trie.hpp"
+#include "tokenizer/trie_search.hpp"
 #include "tokenizer/unicode.hpp"
 
 namespace weldlm {
@@ -15,7 +16,8 @@ namespace {
 
 const std::string& token_of(std::span<const std::string> tokens, std::uint32_t id) {
   if (id < tokens.size()) return tokens[id];
-  throw std::invalid_argument("id " + std::to_string(id) + " is not in the vocabulary: expected 0 to " +
+  throw std::invalid_argument("id " + std::to_string(id) +
+                              " is not in the vocabulary: expected 0 to " +
                               std::to_string(tokens.size() - 1));
 }
 
@@ -27,18 +29,19 @@ class ScoreMerges {
   // All ways to build the token from two symbols.
   void add(std::uint32_t id, std::uint32_t rank) {
     const std::string_view token = tokens_[id];
-    std::uint32_t node = PieceTrie::root;
+    std::uint32_t node = PrefixTrie::root;
     std::size_t pos = 0;
     while (pos < token.size()) {
       const std::size_t end = pos + char_at(token, pos).size;
-      for (std::size_t i = pos; i < end && node != PieceTrie::none; ++i) {
+      for (std::size_t i = pos; i < end && node != PrefixTrie::nothing; ++i) {
         node = trie_.child(node, token[i]);
       }
       if (end == token.size()) return;
-      const std::uint32_t known = node == PieceTrie::none ? PieceTrie::none : trie_.value(node);
+      const std::uint32_t known =
+          node == PrefixTrie::nothing ? PrefixTrie::nothing : trie_.id(node);
       const std::uint32_t left =
-          known == PieceTrie::none && pos == 0 ? character(token.substr(0, end)) : known;
-      if (left != PieceTrie::none) add_pair(left, token.substr(end), id, rank);
+          known == PrefixTrie::nothing && pos == 0 ? character(token.substr(0, end)) : known;
+      if (left != PrefixTrie::nothing) add_pair(left, token.substr(end), id, rank);
       pos = end;
     }
   }
@@ -46,17 +49,18 @@ class ScoreMerges {
   CharacterMerges take() { return std::move(found_); }
 
  private:
-  static PieceTrie pieces(std::span<const std::string> tokens,
-                          std::span<const std::uint32_t> merged_ids) {
-    std::vector<PieceTrie::Piece> pieces;
+  static PrefixTrie pieces(std::span<const std::string> tokens,
+                           std::span<const std::uint32_t> merged_ids) {
+    std::vector<PrefixTrie::Entry> pieces;
     for (const std::uint32_t id : merged_ids) pieces.push_back({token_of(tokens, id), id});
-    return PieceTrie(std::move(pieces));
+    return PrefixTrie(std::move(pieces));
   }
 
   void add_pair(std::uint32_t left, std::string_view rest, std::uint32_t id, std::uint32_t rank) {
-    std::uint32_t right = trie_.find(rest);
-    if (right == PieceTrie::none && char_at(rest, 0).size == rest.size()) right = character(rest);
-    if (right != PieceTrie::none) found_.merges.push_back({left, right, id, rank});
+    std::uint32_t right = id_of(trie_, rest);
+    if (right == PrefixTrie::nothing && char_at(rest, 0).size == rest.size())
+      right = character(rest);
+    if (right != PrefixTrie::nothing) found_.merges.push_back({left, right, id, rank});
   }
 
   // The symbol of a character that is no token.
@@ -68,7 +72,7 @@ class ScoreMerges {
   }
 
   std::span<const std::string> tokens_;
-  PieceTrie trie_;
+  PrefixTrie trie_;
   std::unordered_map<std::string_view, std::uint32_t> symbols_;
   CharacterMerges found_;
 };
@@ -100,8 +104,7 @@ CharacterMerges merges_by_score(std::span<const std::string> tokens,
   return merges.take();
 }
 
-CharacterMerges merges_by_rank(std::span<const std::string> tokens,
-                               std::span<const Merge> merges) {
+CharacterMerges merges_by_rank(std::span<const std::string> tokens, std::span<const Merge> merges) {
   CharacterMerges ranked;
   for (std::size_t rank = 0; rank < merges.size(); ++rank) {
     const auto& [left, right, result] = merges[rank];

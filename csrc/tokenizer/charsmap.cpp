@@ -2,7 +2,7 @@
 
 #include <stdexcept>
 
-#include "tokenizer/utf8.hpp"
+#include "tokenizer/code_points.hpp"
 
 namespace weldlm {
 namespace {
@@ -25,6 +25,17 @@ std::uint32_t word_at(std::string_view blob, std::size_t pos) noexcept {
     word = word << 8 | static_cast<unsigned char>(blob[pos + i]);
   }
   return word;
+}
+
+bool is_valid_utf8(std::string_view text) noexcept {
+  constexpr char32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
+  for (std::size_t pos = 0; pos < text.size();) {
+    const auto [value, size] = code_point_at(text, pos);
+    const bool is_surrogate = value >= 0xD800 && value < 0xE000;
+    if (value == no_code_point || value < smallest[size] || is_surrogate) return false;
+    pos += size;
+  }
+  return true;
 }
 
 [[noreturn]] void refuse(const std::string& what) {

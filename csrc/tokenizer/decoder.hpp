@@ -32,9 +32,7 @@ class Decoder {
   }
 
  private:
-  bool is_always_silent(std::int64_t id) const {
-    return is_silent_[static_cast<std::size_t>(id)];
-  }
+  bool is_always_silent(std::int64_t id) const { return is_silent_[static_cast<std::size_t>(id)]; }
 
   TokenBytes texts_;
   TokenBytes first_texts_;

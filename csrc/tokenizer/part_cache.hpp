@@ -32,9 +32,7 @@ class PartCache {
     float largest_base = -1;  // negative: the ids are not known for any base
     std::array<std::uint32_t, max_ids> ids{};
 
-    std::span<const std::uint32_t> tokens() const noexcept {
-      return std::span(ids).first(num_ids);
-    }
+    std::span<const std::uint32_t> tokens() const noexcept { return std::span(ids).first(num_ids); }
   };
 
   // The key of a part; shape 0 where it is too long.
@@ -51,8 +49,7 @@ class PartCache {
 
   const Entry* find(const Key& key) const noexcept {
     for (const Entry& entry : sets_[set_index(key)]) {
-      if (entry.key.low == key.low && entry.key.high == key.high &&
-          entry.key.shape == key.shape) {
+      if (entry.key.low == key.low && entry.key.high == key.high && entry.key.shape == key.shape) {
         return &entry;
       }
     }

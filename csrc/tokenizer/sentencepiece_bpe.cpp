@@ -5,8 +5,9 @@
 #include <stdexcept>
 #include <utility>
 
+#include "tokenizer/code_points.hpp"
 #include "tokenizer/rank_queue.hpp"
-#include "tokenizer/utf8.hpp"
+#include "tokenizer/trie_search.hpp"
 
 namespace weldlm {
 namespace {
@@ -30,19 +31,18 @@ CharacterBpeVocabulary checked(CharacterBpeVocabulary vocabulary) {
                                 std::to_string(num_tokens) + " tokens");
   };
   require(vocabulary.unknown_id);
-  for (const auto* ids :
-       {&vocabulary.merged_ids, &vocabulary.unsplit_ids, &vocabulary.byte_ids}) {
+  for (const auto* ids : {&vocabulary.merged_ids, &vocabulary.unsplit_ids, &vocabulary.byte_ids}) {
     std::for_each(ids->begin(), ids->end(), require);
   }
   return vocabulary;
 }
 
-PieceTrie unsplit_trie(const CharacterBpeVocabulary& vocabulary) {
-  std::vector<PieceTrie::Piece> pieces;
+PrefixTrie unsplit_trie(const CharacterBpeVocabulary& vocabulary) {
+  std::vector<PrefixTrie::Entry> pieces;
   for (const std::uint32_t id : vocabulary.unsplit_ids) {
     if (!vocabulary.tokens[id].empty()) pieces.push_back({vocabulary.tokens[id], id});
   }
-  return PieceTrie(std::move(pieces));
+  return PrefixTrie(std::move(pieces));
 }
 
 void set_character(CharacterTable& characters, std::string_view bytes, std::uint32_t symbol) {
@@ -104,10 +104,9 @@ void SentencePieceBpe::split(std::string_view piece, State& state) const {
   state.begins.clear();
   for (std::size_t pos = 0; pos < piece.size();) {
     state.begins.push_back(static_cast<std::uint32_t>(pos));
-    const std::size_t unsplit = unsplit_.empty() ? 0 : unsplit_.longest_match(piece, pos);
-    if (unsplit > 0) {
-      state.symbols.push_back(first_unsplit_ + unsplit_.find(piece.substr(pos, unsplit)));
-      pos += unsplit;
+    if (const KeyMatch unsplit = longest_key(unsplit_, piece, pos); unsplit.size > 0) {
+      state.symbols.push_back(first_unsplit_ + unsplit.id);
+      pos += unsplit.size;
       continue;
     }
     const auto [value, size] = code_point_at(piece, pos);

@@ -14,7 +14,7 @@
 #include "tokenizer/metaspace_cuts.hpp"
 #include "tokenizer/model.hpp"
 #include "tokenizer/pair_ranks.hpp"
-#include "tokenizer/piece_trie.hpp"
+#include "tokenizer/prefix_trie.hpp"
 #include "tokenizer/pretokenizer.hpp"
 
 namespace weldlm {
@@ -51,7 +51,7 @@ class SentencePieceBpe : public Model {
   CharacterBpeVocabulary vocabulary_;
   std::uint32_t first_unsplit_;  // symbols from here on are tokens that do not merge
   CharacterTable characters_;
-  PieceTrie unsplit_;
+  PrefixTrie unsplit_;
   PairRanks pairs_;
   std::size_t num_ranks_ = 0;
 };

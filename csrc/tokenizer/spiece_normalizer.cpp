@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "tokenizer/metaspace_cuts.hpp"
+#include "tokenizer/trie_search.hpp"
 #include "tokenizer/unicode.hpp"
 
 namespace weldlm {
@@ -10,10 +11,10 @@ namespace {
 
 constexpr std::string_view replacement_character = "\xEF\xBF\xBD";
 
-PieceTrie trie_of(const std::vector<std::string>& strings) {
-  std::vector<PieceTrie::Piece> pieces;
+PrefixTrie trie_of(const std::vector<std::string>& strings) {
+  std::vector<PrefixTrie::Entry> pieces;
   for (const std::string& string : strings) pieces.push_back({string, 0});
-  return PieceTrie(std::move(pieces));
+  return PrefixTrie(std::move(pieces));
 }
 
 bool ends_with_space(std::string_view bytes) noexcept {
@@ -75,7 +76,8 @@ class SpieceNormalizer::Run {
     while (is_behind_space && bytes.starts_with(' ')) bytes.remove_prefix(1);
     if (!bytes.empty()) {
       flush();
-      for (const char byte : bytes) add(byte == ' ' ? normalizer_.space_ : std::string_view(&byte, 1));
+      for (const char byte : bytes)
+        add(byte == ' ' ? normalizer_.space_ : std::string_view(&byte, 1));
       is_behind_space = options_.remove_extra_whitespaces && ends_with_space(bytes);
     }
     pos_ += chunk.size;
@@ -104,7 +106,7 @@ class SpieceNormalizer::Run {
   const NormalizedText& source_;
   std::string_view text_;
   NormalizedText& result_;
-  std::string waiting_;    // stands for [begin_, what comes next)
+  std::string waiting_;  // stands for [begin_, what comes next)
   std::size_t begin_ = 0;
   std::size_t pos_ = 0;
 };
@@ -116,8 +118,9 @@ SpieceNormalizer::SpieceNormalizer(std::shared_ptr<const Charsmap> charsmap, Spa
       kept_(trie_of(kept)),
       space_(options.escape_whitespaces ? metaspace : " ") {
   for (std::size_t byte = 0; byte < is_plain_.size(); ++byte) {
-    is_plain_[byte] = byte < 0x80 && byte != ' ' &&
-                      (charsmap_ == nullptr || charsmap_->is_plain(static_cast<unsigned char>(byte)));
+    is_plain_[byte] =
+        byte < 0x80 && byte != ' ' &&
+        (charsmap_ == nullptr || charsmap_->is_plain(static_cast<unsigned char>(byte)));
   }
   for (const std::string& string : kept) {
     if (!string.empty()) is_plain_[static_cast<unsigned char>(string.front())] = false;
@@ -132,7 +135,7 @@ void SpieceNormalizer::normalize(const NormalizedText& source, bool /*is_start*/
 
 SpieceNormalizer::Chunk SpieceNormalizer::next_chunk(std::string_view text,
                                                      std::size_t pos) const noexcept {
-  if (const std::size_t size = kept_.longest_match(text, pos); size > 0) {
+  if (const std::size_t size = longest_key(kept_, text, pos).size; size > 0) {
     return {size, text.substr(pos, size)};
   }
   if (charsmap_ != nullptr) {

@@ -11,7 +11,7 @@
 
 #include "tokenizer/charsmap.hpp"
 #include "tokenizer/normalizer.hpp"
-#include "tokenizer/piece_trie.hpp"
+#include "tokenizer/prefix_trie.hpp"
 
 namespace weldlm {
 
@@ -47,8 +47,8 @@ class SpieceNormalizer : public Normalizer {
 
   std::shared_ptr<const Charsmap> charsmap_;
   SpaceOptions options_;
-  PieceTrie kept_;
-  std::string_view space_;         // what a space becomes
+  PrefixTrie kept_;
+  std::string_view space_;          // what a space becomes
   std::array<bool, 256> is_plain_;  // ASCII that stays as it is in front of other ASCII
 };
 

@@ -5,7 +5,9 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
+#include "tokenizer/canonical_order.hpp"
 #include "tokenizer/char_properties.hpp"
 #include "tokenizer/code_points.hpp"
 
@@ -27,21 +29,6 @@ std::size_t ascii_end(std::string_view text, std::size_t pos) noexcept {
 
 std::uint8_t combining_class(const NormalizedChar& c) noexcept {
   return properties_of(c.value).combining_class();
-}
-
-// Sorts what follows each starter by combining class; equals stay in order.
-void order_marks(std::vector<NormalizedChar>& chars) {
-  const auto is_starter = [](const NormalizedChar& c) { return combining_class(c) == 0; };
-  for (auto begin = chars.begin(); begin != chars.end();) {
-    begin = std::find_if_not(begin, chars.end(), is_starter);
-    const auto end = std::find_if(begin, chars.end(), is_starter);
-    if (end - begin > 1) {
-      std::stable_sort(begin, end, [](const NormalizedChar& a, const NormalizedChar& b) {
-        return combining_class(a) < combining_class(b);
-      });
-    }
-    begin = end;
-  }
 }
 
 // Joins each starter with what composes with it and is not blocked by what is between them.
@@ -138,7 +125,11 @@ void UnicodeNormalizer::normalize_run(const NormalizedText& source, ByteRange ra
   run.sources.clear();
   for (std::size_t pos = range.begin; pos < range.end;) {
     const auto [value, size] = code_point_at(source.text(), pos);
-    decompose(value, run.chars);
+    if (is_compatible_) {
+      append_compatible_parts(value, run.chars);
+    } else {
+      append_canonical_parts(value, run.chars);
+    }
     run.sources.push_back({pos, pos + size});
     pos += size;
   }
@@ -154,17 +145,6 @@ void UnicodeNormalizer::normalize_run(const NormalizedText& source, ByteRange ra
     append_utf8(value, run.bytes);
     result.replace(source, place.begin, place.end, run.bytes);
   }
-}
-
-void UnicodeNormalizer::decompose(char32_t code_point, std::vector<NormalizedChar>& chars) const {
-  if (is_hangul_syllable(code_point)) {
-    const HangulParts hangul = hangul_parts(code_point);
-    for (std::size_t i = 0; i < hangul.size; ++i) chars.push_back({hangul.parts[i], i == 0});
-    return;
-  }
-  const auto parts = is_compatible_ ? compatible_parts(code_point) : canonical_parts(code_point);
-  if (parts.empty()) chars.push_back({code_point, 1});
-  for (std::size_t i = 0; i < parts.size(); ++i) chars.push_back({parts[i], i == 0});
 }
 
 void Lowercase::normalize(const NormalizedText& source, bool, NormalizedText& result) const {

@@ -3,8 +3,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string_view>
-#include <vector>
 
 #include "tokenizer/normalizer.hpp"
 
@@ -14,14 +14,6 @@ enum class NormalizationForm { nfc, nfd, nfkc, nfkd };
 
 // The form of this name, such as "NFC"; throws std::invalid_argument on any other.
 NormalizationForm find_form(std::string_view name);
-
-// A code point of a text that is being normalized.
-struct NormalizedChar {
-  char32_t value;
-  // How many code points of the source it stands for, less 1: 1 in `value` stands for itself,
-  // and what a code point falls into after the first stands for none.
-  int num_replaced;
-};
 
 class UnicodeNormalizer : public Normalizer {
  public:
@@ -37,7 +29,6 @@ class UnicodeNormalizer : public Normalizer {
   std::size_t run_end(std::string_view text, std::size_t start) const noexcept;
   void normalize_run(const NormalizedText& source, ByteRange range, Run& run,
                      NormalizedText& result) const;
-  void decompose(char32_t code_point, std::vector<NormalizedChar>& chars) const;
 
   std::uint32_t changes_;  // the flag of a code point that the form changes
   std::uint32_t joins_;

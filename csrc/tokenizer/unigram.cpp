@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "tokenizer/part_cache.hpp"
+#include "tokenizer/trie_search.hpp"
 #include "tokenizer/unicode.hpp"
 
 namespace weldlm {
@@ -53,13 +54,13 @@ UnigramVocabulary checked(UnigramVocabulary vocabulary) {
   return vocabulary;
 }
 
-PieceTrie trie_of(const UnigramVocabulary& vocabulary) {
-  std::vector<PieceTrie::Piece> pieces;
+PrefixTrie trie_of(const UnigramVocabulary& vocabulary) {
+  std::vector<PrefixTrie::Entry> pieces;
   pieces.reserve(vocabulary.matched_ids.size());
   for (const std::uint32_t id : vocabulary.matched_ids) {
     pieces.push_back({vocabulary.tokens[id], id});
   }
-  return PieceTrie(std::move(pieces));
+  return PrefixTrie(std::move(pieces));
 }
 
 // The best way to a place in a part.
@@ -109,9 +110,7 @@ Unigram::Unigram(UnigramVocabulary vocabulary)
   }
 }
 
-std::unique_ptr<Workspace> Unigram::make_workspace() const {
-  return std::make_unique<State>();
-}
+std::unique_ptr<Workspace> Unigram::make_workspace() const { return std::make_unique<State>(); }
 
 void Unigram::encode(std::string_view piece, Workspace* workspace, TokenSink& sink) const {
   State& state = static_cast<State&>(*workspace);
@@ -180,12 +179,12 @@ template <typename Visit>
 void Unigram::for_each_edge(std::string_view part, std::size_t start, const Visit& visit) const {
   const std::size_t next = start + char_at(part, start).size;
   bool is_known = false;
-  std::uint32_t node = PieceTrie::root;
+  std::uint32_t node = PrefixTrie::root;
   for (std::size_t end = start; end < part.size();) {
     node = trie_.child(node, part[end++]);
-    if (node == PieceTrie::none) break;
-    const std::uint32_t id = trie_.value(node);
-    if (id == PieceTrie::none) continue;
+    if (node == PrefixTrie::nothing) break;
+    const std::uint32_t id = trie_.id(node);
+    if (id == PrefixTrie::nothing) continue;
     visit(end, id, vocabulary_.scores[id]);
     is_known = is_known || end == next;
   }
@@ -248,8 +247,8 @@ double Unigram::search_exactly(std::string_view part, State& state) const {
 // than all of these roundings keep their order. A rounding is at most `epsilon` of the sum.
 double Unigram::largest_base(std::string_view part, double margin) const noexcept {
   const bool is_float = vocabulary_.rules == UnigramRules::sentencepiece;
-  const double epsilon = is_float ? std::numeric_limits<float>::epsilon()
-                                  : std::numeric_limits<double>::epsilon();
+  const double epsilon =
+      is_float ? std::numeric_limits<float>::epsilon() : std::numeric_limits<double>::epsilon();
   const auto num_bytes = static_cast<double>(part.size());
   const double limit = is_float ? largest_float_sum : 1e30;
   return std::min(limit, margin / (4 * epsilon * (num_bytes + 1))) - num_bytes * largest_score_;
@@ -265,8 +264,8 @@ void Unigram::add_unknown(State& state, TokenSink& sink) const {
   const std::string_view text = std::exchange(state.unknown, {});
   if (text.empty()) return;
   if (vocabulary_.rules == UnigramRules::tokenizers) {
-    const std::uint32_t id = trie_.find(text);
-    if (id != PieceTrie::none) {
+    const std::uint32_t id = id_of(trie_, text);
+    if (id != PrefixTrie::nothing) {
       sink.add(id, text.size());
       return;
     }

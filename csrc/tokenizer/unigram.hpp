@@ -12,7 +12,7 @@
 
 #include "tokenizer/metaspace_cuts.hpp"
 #include "tokenizer/model.hpp"
-#include "tokenizer/piece_trie.hpp"
+#include "tokenizer/prefix_trie.hpp"
 
 namespace weldlm {
 
@@ -24,8 +24,8 @@ enum class UnigramRules : std::uint8_t {
 };
 
 struct UnigramVocabulary {
-  std::vector<std::string> tokens;  // of each id
-  std::vector<double> scores;       // of each id
+  std::vector<std::string> tokens;         // of each id
+  std::vector<double> scores;              // of each id
   std::vector<std::uint32_t> matched_ids;  // tokens that text is searched for
   std::uint32_t unknown_id;
   double unknown_score;                 // of each character that is no token
@@ -59,7 +59,7 @@ class Unigram : public Model {
   void add_unknown(State& state, TokenSink& sink) const;
 
   UnigramVocabulary vocabulary_;
-  PieceTrie trie_;
+  PrefixTrie trie_;
   std::vector<std::uint32_t> sizes_;  // of each token, in bytes
   MetaspaceCuts cuts_;
   double largest_score_;  // of all, by absolute value

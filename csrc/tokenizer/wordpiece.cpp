@@ -8,10 +8,19 @@
 namespace weldlm {
 namespace {
 
-std::vector<PrefixTrie::Entry> entries_of(const Vocabulary& vocabulary) {
+std::vector<PrefixTrie::Entry> entries_of(const Vocabulary& vocabulary,
+                                          const WordPieceOptions& options) {
+  const std::size_t num_tokens = options.num_tokens;
+  const std::uint32_t unk_id = options.unk_id;
+  if (num_tokens > vocabulary.size() || unk_id >= num_tokens) {
+    throw std::invalid_argument("unk_id is " + std::to_string(unk_id) + " of " +
+                                std::to_string(num_tokens) + " tokens in a vocabulary of " +
+                                std::to_string(vocabulary.size()) +
+                                "; expected unk_id < tokens <= vocabulary");
+  }
   std::vector<PrefixTrie::Entry> entries;
-  entries.reserve(vocabulary.size());
-  for (std::uint32_t id = 0; id < vocabulary.size(); ++id) {
+  entries.reserve(num_tokens);
+  for (std::uint32_t id = 0; id < num_tokens; ++id) {
     entries.push_back({vocabulary.token(id), id});
   }
   return entries;
@@ -20,15 +29,10 @@ std::vector<PrefixTrie::Entry> entries_of(const Vocabulary& vocabulary) {
 }  // namespace
 
 WordPiece::WordPiece(const Vocabulary& vocabulary, const WordPieceOptions& options)
-    : trie_(entries_of(vocabulary)),
+    : trie_(entries_of(vocabulary, options)),
       continuing_node_(trie_.find(options.continuing_prefix)),
       unk_id_(options.unk_id),
-      max_chars_per_word_(options.max_chars_per_word) {
-  if (unk_id_ >= vocabulary.size()) {
-    throw std::invalid_argument("unk_id is " + std::to_string(unk_id_) + ", expected 0 to " +
-                                std::to_string(vocabulary.size() - 1));
-  }
-}
+      max_chars_per_word_(options.max_chars_per_word) {}
 
 void WordPiece::encode(std::string_view piece, Workspace*, TokenSink& sink) const {
   const std::size_t num_ids = sink.ids.size();

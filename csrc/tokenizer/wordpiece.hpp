@@ -14,6 +14,7 @@
 namespace weldlm {
 
 struct WordPieceOptions {
+  std::size_t num_tokens;          // words are spelled in the ids below
   std::uint32_t unk_id;            // of a word that no tokens spell
   std::string continuing_prefix;   // of the tokens that begin inside a word
   std::size_t max_chars_per_word;  // a longer word is unknown
@@ -21,7 +22,7 @@ struct WordPieceOptions {
 
 class WordPiece : public Model {
  public:
-  // Throws std::invalid_argument on an unk_id that is not in the vocabulary.
+  // Throws std::invalid_argument unless unk_id < num_tokens <= vocabulary.size().
   WordPiece(const Vocabulary& vocabulary, const WordPieceOptions& options);
 
   // A word that cannot be spelled is one unk_id that covers all of it. Time is bounded by the

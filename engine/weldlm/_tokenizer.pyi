@@ -146,6 +146,7 @@ class WordPiece(Model):
     def __init__(
         self,
         vocabulary: Vocabulary,
+        num_tokens: int,
         unk_id: int,
         continuing_prefix: str,
         max_chars_per_word: int,

@@ -8,7 +8,7 @@ from weldlm.tokenizer.bpe import BpeModel, Pattern
 from weldlm.tokenizer.byte_characters import bytes_from_characters
 from weldlm.tokenizer.parts import AddedToken, Pretokenizer, TokenizerParts
 
-__all__ = ["available_threads", "train_bpe"]
+__all__ = ["available_threads", "text_batches", "train_bpe"]
 
 _GPT2 = Pattern("gpt2")
 _CHARACTERS_AT_ONCE = 1 << 24
@@ -41,7 +41,7 @@ def train_bpe(
     _require_special_tokens(special_tokens)
     threads = available_threads(num_threads)
     trainer = _tokenizer.BpeTrainer(pattern.build())
-    for batch in _batches(texts):
+    for batch in text_batches(texts):
         trainer.feed(batch, threads)
     tokens, merges = trainer.train(
         vocab_size,
@@ -80,7 +80,8 @@ def _require_special_tokens(special_tokens: Sequence[str]) -> None:
             )
 
 
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+def text_batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The texts in lists of bounded size, the last of which may be empty."""
     batch: list[str] = []
     num_characters = 0
     for text in texts:
