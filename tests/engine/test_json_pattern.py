@@ -100,7 +100,7 @@ def test_written_section_is_read_back(name: str) -> None:
     [
         (BYTE_LEVEL | {"add_prefix_space": True}, "'add_prefix_space' = true"),
         (sequence(), "pretokenizers is \\[\\], expected a list that is not empty"),
-        (sequence(split("a")), "'type' = \"Split\""),
+        (sequence(split("a")), "an object of type 'Split' at the end; expected one of type"),
         (sequence(BYTE_LEVEL, LAST), "an object of type 'ByteLevel' before the last one"),
         (sequence({"type": "Whitespace"}, LAST), "an object of type 'Whitespace' before the last"),
         (sequence(split("a", "MergedWithNext"), LAST), "'behavior' = \"MergedWithNext\""),

@@ -60,7 +60,7 @@ def built(part: Pretokenizer) -> _tokenizer.Pretokenizer:
 
 
 def pieces(part: Pretokenizer, text: str) -> list[bytes]:
-    return _tokenizer.pieces(built(part), text)
+    return _tokenizer.pieces(built(part), text)  # type: ignore[arg-type]  # parts are frozen
 
 
 def pieces_of_tokenizers(oracle: pre_tokenizers.PreTokenizer, text: str) -> list[bytes]:
