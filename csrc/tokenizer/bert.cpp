@@ -203,8 +203,9 @@ std::size_t BertNormalizer::starter_before(std::string_view text, std::size_t po
   for (char32_t value = code_point_at(text, pos).value; begin > 0 && is_moved(value);) {
     std::size_t before = begin - 1;
     while (before > 0 && (static_cast<unsigned char>(text[before]) & 0xC0) == 0x80) --before;
-    value = code_point_at(text, before).value;
-    if (value == no_code_point) break;
+    const CodePoint found = code_point_at(text, before);
+    if (found.value == no_code_point || before + found.size != begin) break;
+    value = found.value;
     begin = before;
   }
   return begin;

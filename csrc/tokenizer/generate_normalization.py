@@ -156,7 +156,8 @@ def table_source(name: str, kind: str, values: list[int]) -> Iterator[str]:
 def mapping_source(name: str, mapping: Mapping) -> Iterator[str]:
     """Cell i > 0 of a code point stands for parts offsets[i - 1] to offsets[i]."""
     values = [0] * 0x110000
-    offsets, parts = [0], []
+    offsets = [0]
+    parts: list[int] = []
     for code, result in sorted(mapping.items()):
         values[code] = len(offsets)
         parts += result

@@ -13,7 +13,7 @@ from weldlm.tokenizer.unicode_normalizers import Lowercase, StripAccents, Unicod
 
 theirs = tokenizers.normalizers
 
-PAIRS = {
+PAIRS: dict[str, tuple[Normalizer, tokenizers.normalizers.Normalizer]] = {
     "NFC": (UnicodeNormalizer("NFC"), theirs.NFC()),
     "NFD": (UnicodeNormalizer("NFD"), theirs.NFD()),
     "NFKC": (UnicodeNormalizer("NFKC"), theirs.NFKC()),

@@ -5,6 +5,7 @@ the alphabet and these characters as special tokens, in the order of this packag
 """
 
 from collections import Counter
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -54,7 +55,7 @@ def trained_by_tokenizers(
     tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     # None is not taken here
-    limit = {} if limit_alphabet is None else {"limit_alphabet": limit_alphabet}
+    limit: Any = {} if limit_alphabet is None else {"limit_alphabet": limit_alphabet}
     trainer = tokenizers.trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,

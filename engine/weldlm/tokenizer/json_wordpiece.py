@@ -10,7 +10,7 @@ from weldlm.tokenizer.bert import (
     WordPieceModel,
 )
 from weldlm.tokenizer.json_fields import ANY, Understood, brief, checked
-from weldlm.tokenizer.json_vocabulary import NamedModel, added_bytes, read_vocab
+from weldlm.tokenizer.json_vocabulary import NamedModel, added_bytes, names_by_id, read_vocab
 from weldlm.tokenizer.unicode_normalizers import Lowercase, StripAccents, UnicodeNormalizer
 
 __all__ = [
@@ -65,8 +65,9 @@ def read_wordpiece(section: object) -> NamedModel:
             "0 on"
         )
     prefix = _text("model", "continuing_subword_prefix", fields["continuing_subword_prefix"])
-    model = WordPieceModel(len(ids), unk_token, prefix, max_chars)
-    return NamedModel(list(ids), model, lambda name, _: added_bytes(name))
+    names = names_by_id(ids)
+    model = WordPieceModel(len(names), unk_token, prefix, max_chars)
+    return NamedModel(names, model, lambda name, _: added_bytes(name))
 
 
 def write_wordpiece(model: WordPieceModel, tokens: Sequence[bytes]) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def write_wordpiece(model: WordPieceModel, tokens: Sequence[bytes]) -> dict[str,
         "unk_token": model.unk_token,
         "continuing_subword_prefix": model.continuing_prefix,
         "max_input_chars_per_word": model.max_chars_per_word,
-        "vocab": {name: token_id for token_id, name in enumerate(names)},
+        "vocab": {name: token_id for token_id, name in enumerate(names) if name},
     }
 
 
