@@ -45,7 +45,7 @@ py::tuple train(BpeTrainer& trainer, std::int64_t vocab_size,
 std::shared_ptr<ByteBpe> bpe_of_ranks(const std::shared_ptr<Vocabulary>& vocabulary) {
   const py::gil_scoped_release unlocked;
   return std::make_shared<ByteBpe>(vocabulary, merges_of_ranks(*vocabulary),
-                                   BpeOptions{true, true});
+                                   BpeOptions{.ignore_merges = true, .shares_ranks = true});
 }
 
 }  // namespace
@@ -53,11 +53,12 @@ std::shared_ptr<ByteBpe> bpe_of_ranks(const std::shared_ptr<Vocabulary>& vocabul
 void bind_bpe(py::module_& module) {
   py::class_<ByteBpe, Model, std::shared_ptr<ByteBpe>>(module, "ByteBpe")
       .def(py::init([](const std::shared_ptr<Vocabulary>& vocabulary, const IdArray& merges,
-                       bool ignore_merges) {
-             return std::make_shared<ByteBpe>(vocabulary, merges_of(merges),
-                                              BpeOptions{ignore_merges, false});
+                       bool ignore_merges, bool drops_bytes) {
+             const BpeOptions options{.ignore_merges = ignore_merges, .drops_bytes = drops_bytes};
+             return std::make_shared<ByteBpe>(vocabulary, merges_of(merges), options);
            }),
-           py::arg("vocabulary"), py::arg("merges"), py::arg("ignore_merges"))
+           py::arg("vocabulary"), py::arg("merges"), py::arg("ignore_merges"),
+           py::arg("drops_bytes"))
       .def_static("of_ranks", &bpe_of_ranks, py::arg("vocabulary"))
       .def("merges", [](const ByteBpe& bpe) { return array_of_merges(bpe.merges()); });
 

@@ -15,16 +15,16 @@ constexpr std::size_t max_short_bytes = 64;
 constexpr std::size_t max_kept_bytes = std::size_t{1} << 16;
 constexpr std::uint32_t no_position = std::numeric_limits<std::uint32_t>::max();
 
-std::array<std::uint32_t, 256> find_byte_ids(const Vocabulary& vocabulary) {
+std::array<std::uint32_t, 256> find_byte_ids(const Vocabulary& vocabulary, bool drops_bytes) {
   std::array<std::uint32_t, 256> byte_ids;
   for (std::size_t byte = 0; byte < byte_ids.size(); ++byte) {
     const char character = static_cast<char>(byte);
     const auto id = vocabulary.id(std::string_view(&character, 1));
-    if (!id) {
+    if (!id && !drops_bytes) {
       throw std::invalid_argument("no token stands for the byte " + std::to_string(byte) +
                                   "; a byte-level vocabulary has one for each of the 256");
     }
-    byte_ids[byte] = *id;
+    byte_ids[byte] = id.value_or(no_rank);
   }
   return byte_ids;
 }
@@ -93,7 +93,8 @@ std::vector<Merge> merges_of_ranks(const Vocabulary& vocabulary) {
 ByteBpe::ByteBpe(std::shared_ptr<const Vocabulary> vocabulary, std::vector<Merge> merges,
                  BpeOptions options)
     : vocabulary_(std::move(vocabulary)),
-      byte_ids_(find_byte_ids(*vocabulary_)),
+      byte_ids_(find_byte_ids(*vocabulary_, options.drops_bytes)),
+      has_every_byte_(std::find(byte_ids_.begin(), byte_ids_.end(), no_rank) == byte_ids_.end()),
       merges_(checked(std::move(merges), *vocabulary_)),
       ranks_(merges_, ranks_of(merges_, options.shares_ranks)),
       results_(results_of(merges_, options.shares_ranks)),
@@ -114,10 +115,43 @@ void ByteBpe::encode(std::string_view piece, Workspace* workspace, TokenSink& si
   if (options_.ignore_merges && piece.size() <= max_token_bytes_) {
     if (const auto id = vocabulary_->id(piece)) return add(*id, sink);
   }
+  auto& own = static_cast<BpeWorkspace&>(*workspace);
+  if (has_every_byte_) {
+    encode_known(piece, own, sink);
+  } else {
+    encode_dropping(piece, own, sink);
+  }
+}
+
+void ByteBpe::encode_known(std::string_view piece, BpeWorkspace& workspace,
+                           TokenSink& sink) const {
   if (piece.size() <= max_short_bytes) {
     encode_short(piece, sink);
   } else {
-    encode_long(piece, static_cast<BpeWorkspace&>(*workspace), sink);
+    encode_long(piece, workspace, sink);
+  }
+}
+
+// A dropped byte counts to the token before it, those at the beginning to the first token.
+void ByteBpe::encode_dropping(std::string_view piece, BpeWorkspace& workspace,
+                              TokenSink& sink) const {
+  std::string kept;
+  std::vector<std::size_t> places;  // of the kept bytes, and the end
+  for (std::size_t i = 0; i < piece.size(); ++i) {
+    if (is_dropped(piece[i])) continue;
+    kept += piece[i];
+    places.push_back(i);
+  }
+  if (kept.empty()) return;
+  places.push_back(piece.size());
+  places.front() = 0;
+  const std::size_t before = sink.sizes.size();
+  encode_known(kept, workspace, sink);
+  std::size_t begin = 0;
+  for (std::size_t i = before; i < sink.sizes.size(); ++i) {
+    const std::size_t end = begin + sink.sizes[i];
+    sink.sizes[i] = static_cast<std::uint32_t>(places[end] - places[begin]);
+    begin = end;
   }
 }
 

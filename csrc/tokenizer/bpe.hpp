@@ -28,6 +28,7 @@ struct BpeWorkspace : Workspace {
 struct BpeOptions {
   bool ignore_merges = false;  // a piece that is a token is that token
   bool shares_ranks = false;   // merges into one token have one rank, as in a list of ranks
+  bool drops_bytes = false;    // a byte may have no token: it is left out of the text
 };
 
 // Every way to join two tokens to a third one, in the order of the ids of the joined tokens: the
@@ -36,11 +37,11 @@ struct BpeOptions {
 inline constexpr std::size_t max_ranked_bytes = 4096;
 std::vector<Merge> merges_of_ranks(const Vocabulary& vocabulary);
 
-// BPE over bytes: every byte has a token.
+// BPE over bytes.
 class ByteBpe : public Model {
  public:
-  // `merges` in the order of their ranks. Throws std::invalid_argument unless every byte has a
-  // token and every merge joins the bytes of its parts.
+  // `merges` in the order of their ranks. Throws std::invalid_argument unless every merge joins the
+  // bytes of its parts and, where none may be dropped, every byte has a token.
   ByteBpe(std::shared_ptr<const Vocabulary> vocabulary, std::vector<Merge> merges,
           BpeOptions options = {});
 
@@ -53,6 +54,11 @@ class ByteBpe : public Model {
   void encode(std::string_view piece, Workspace* workspace, TokenSink& sink) const override;
 
  private:
+  void encode_known(std::string_view piece, BpeWorkspace& workspace, TokenSink& sink) const;
+  void encode_dropping(std::string_view piece, BpeWorkspace& workspace, TokenSink& sink) const;
+  bool is_dropped(char byte) const noexcept {
+    return byte_ids_[static_cast<unsigned char>(byte)] == no_rank;
+  }
   void encode_short(std::string_view piece, TokenSink& sink) const;
   void encode_long(std::string_view piece, BpeWorkspace& workspace, TokenSink& sink) const;
   void link_bytes(std::string_view piece, BpeWorkspace& workspace) const;
@@ -60,7 +66,8 @@ class ByteBpe : public Model {
   void add(std::uint32_t id, TokenSink& sink) const;
 
   std::shared_ptr<const Vocabulary> vocabulary_;
-  std::array<std::uint32_t, 256> byte_ids_;
+  std::array<std::uint32_t, 256> byte_ids_;  // no_rank: the byte has none
+  bool has_every_byte_;
   std::vector<Merge> merges_;
   MergeTable ranks_;
   std::vector<std::uint32_t> results_;  // the token of each rank

@@ -1,7 +1,9 @@
 """Writes generated_unicode.hpp: the class (CharClass in unicode.hpp) of every code point.
 
-The version is the one that tokenizers 0.23 and tiktoken 0.14 use. Python 3.14 carries it; under
-any other Python install unicodedata2 of the same version. Run: python generate_unicode.py
+The version is the one that the regular expressions of tokenizers 0.23 and tiktoken 0.14 use; only
+Digits of tokenizers has a newer one, and patterns.cpp the few numbers that it adds. Python 3.14
+carries it; under any other Python install unicodedata2 of the same version.
+Run: python generate_unicode.py
 """
 
 import unicodedata

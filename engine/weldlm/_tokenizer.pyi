@@ -58,7 +58,11 @@ class Decoder:
 
 class ByteBpe(Model):
     def __init__(
-        self, vocabulary: Vocabulary, merges: NDArray[np.uint32], ignore_merges: bool
+        self,
+        vocabulary: Vocabulary,
+        merges: NDArray[np.uint32],
+        ignore_merges: bool,
+        drops_bytes: bool,
     ) -> None: ...
     @staticmethod
     def of_ranks(vocabulary: Vocabulary) -> ByteBpe: ...

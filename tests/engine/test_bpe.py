@@ -146,7 +146,7 @@ def test_vocabulary_without_a_byte_is_refused() -> None:
         ranked(BYTES[:-1])
 
 
-TRAINED = {
+TRAINED: dict[str, tuple[Pretokenizer, pre_tokenizers.PreTokenizer]] = {
     family: (Pattern(family), pre_tokenizers.Split(Regex(PATTERNS[family]), "isolated"))
     for family in ("llama3", "qwen2", "o200k", "tekken")
 } | {

@@ -258,7 +258,11 @@ DAMAGED: dict[str, tuple[Document, str]] = {
         "token '\u4e2d' is not spelled in the characters",
     ),
     "missing-byte": (
-        {**DOCUMENT, "added_tokens": [], "model": {"vocab": {"a": 0}, "merges": []}},
+        {
+            **DOCUMENT,
+            "added_tokens": [],
+            "model": {"vocab": {"a": 0}, "merges": [], "unk_token": "a"},
+        },
         "no token stands for the byte 0;",
     ),
     "merges-object": (changed("model/merges", {}), r"merges is \{\}, expected a list"),

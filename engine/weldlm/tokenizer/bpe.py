@@ -20,13 +20,16 @@ class BpeModel:
 
     merges: Merges  # [merges, 3]: ids of left, right and merged token
     ignore_merges: bool = False  # a piece that is a token is that token
+    drops_bytes: bool = (
+        False  # bytes without a token are left out, as tokenizers does; else refused
+    )
     hidden_ids: tuple[int, ...] = ()  # tokens that no piece is, whatever their bytes
     num_tokens: int | None = None  # the ids from here on are hidden too; None: there are none
 
     def build(self, vocabulary: _tokenizer.Vocabulary) -> _tokenizer.ByteBpe:
         if self.ignore_merges:
             vocabulary = _without(vocabulary, self.hidden_ids, self.num_tokens)
-        return _tokenizer.ByteBpe(vocabulary, self.merges, self.ignore_merges)
+        return _tokenizer.ByteBpe(vocabulary, self.merges, self.ignore_merges, self.drops_bytes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ The meaning of the fields is that of llama.cpp: `tokenizer.ggml.model` names the
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -71,12 +71,12 @@ def read_gguf_tokenizer(path: Path) -> tuple[TokenizerParts, TokenizerConfig]:
     """
     fields = _Fields(path)
     kind = fields.require("ggml.model")
-    names: list[str] = fields.require("ggml.tokens")
+    names: list[str] = list(fields.require("ggml.tokens"))
     kinds = np.array(fields.get("ggml.token_type", [1] * len(names)), dtype=np.uint8)
     if len(kinds) != len(names):
         raise ValueError(f"{path} has {len(names)} tokens and {len(kinds)} types of tokens")
     ids = {role: fields.get(f"ggml.{field}") for role, field in _ROLES.items()}
-    roles = {role: names[i] for role, i in ids.items() if i is not None and i < len(names)}
+    roles = {role: names[i] for role, i in ids.items() if _is_id(i, names)}
     template = _template(fields, ids)
     if kind == "gpt2":
         parts = _byte_level(path, fields, names, kinds, template)
@@ -105,10 +105,15 @@ def _around(is_added: bool, token_id: int | None) -> tuple[TemplatePiece, ...]:
     return (TemplatePiece((token_id,)),) if is_added and token_id is not None else ()
 
 
+def _is_id(value: object, names: Sequence[str]) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value < len(names)
+
+
 def _added_tokens(names: Sequence[str], kinds: np.ndarray) -> tuple[AddedToken, ...]:
+    added = np.isin(kinds, (PieceKind.CONTROL, PieceKind.USER_DEFINED))
     return tuple(
         AddedToken(names[i], i, is_special=bool(kinds[i] == PieceKind.CONTROL))
-        for i in np.flatnonzero(np.isin(kinds, (PieceKind.CONTROL, PieceKind.USER_DEFINED)))
+        for i in np.flatnonzero(added).tolist()
         if names[i]
     )
 

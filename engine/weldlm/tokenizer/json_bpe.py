@@ -22,7 +22,7 @@ __all__ = [
 _MODEL: Understood = {
     "type": ("BPE", None),
     "dropout": (None, 0),
-    "unk_token": (ANY, None),  # never used: every byte has a token
+    "unk_token": (ANY, None),  # with one, every byte needs a token
     "continuing_subword_prefix": (None, ""),
     "end_of_word_suffix": (None, ""),
     "fuse_unk": (True, False, None),
@@ -63,6 +63,7 @@ def read_bpe(section: object) -> NamedModel:
     model = BpeModel(
         read_merges(fields["merges"], ids),
         ignore_merges=bool(fields["ignore_merges"]),
+        drops_bytes=fields["unk_token"] is None,
         hidden_ids=tuple(i for i, name in enumerate(names) if bytes_from_characters(name) is None),
         num_tokens=len(names),
     )

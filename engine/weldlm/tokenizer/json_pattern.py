@@ -74,6 +74,10 @@ def _joined(parts: tuple[Pretokenizer, ...]) -> Pretokenizer | None:
 
 def _read_last(section: object) -> tuple[Pretokenizer, ...]:
     """ByteLevel, which spells bytes in characters: nothing can be split behind it."""
+    if not isinstance(section, dict) or section.get("type") != "ByteLevel":
+        raise ValueError(
+            f"pre_tokenizer has {brief(section)} at the end; expected one of type 'ByteLevel'"
+        )
     fields = checked("pre_tokenizer", section, _BYTE_LEVEL)
     return () if fields["use_regex"] is False else (Pattern("gpt2"),)
 
