@@ -63,9 +63,7 @@ def combining_classes() -> dict[int, int]:
         char, number = chr(code), unicodedata.combining(chr(code))
         # one of a lower class moves to the front: 230 of U+0301, 1 of U+0334
         probe = "\u0301" + char if 0 < number < 230 else char + "\u0334"
-        if number != 0 and number != 1 and nfd.normalize_str(probe) != probe:
-            classes[code] = number
-        elif number == 1 and nfd.normalize_str("\u0301" + char) != "\u0301" + char:
+        if (number != 0 and number != 1 and nfd.normalize_str(probe) != probe) or (number == 1 and nfd.normalize_str("\u0301" + char) != "\u0301" + char):
             classes[code] = number
     return classes
 
