@@ -28,6 +28,8 @@ PROPERTIES = [
     r"\p{InCB=Consonant}",
 ]
 CONTROL = 1
+# what a later version made of them is left out
+OTHER = frozenset({0x1CF5, 0x1CF6})
 PICTOGRAPH = len(PROPERTIES)
 PATTERNS = [regex.compile(pattern) for pattern in PROPERTIES if pattern is not None]
 JOINED_PICTOGRAPH = regex.compile("\\X")
@@ -36,6 +38,8 @@ JOINED_PICTOGRAPH = regex.compile("\\X")
 def grapheme_class(code_point: int) -> int:
     if 0xD800 <= code_point < 0xE000:
         return CONTROL
+    if code_point in OTHER:
+        return 0
     character = chr(code_point)
     for index, pattern in enumerate(PATTERNS, start=1):
         if pattern.match(character):
