@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from tests.engine.sentencepiece_oracles import DATA, NAMES, needs_data, pair
+from tests.engine.sentencepiece_oracles import NAMES, needs_data, pair
+from tests.engine.tokenizer_oracles import DATA
 
 pytestmark = needs_data
 
