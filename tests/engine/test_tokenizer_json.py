@@ -180,7 +180,7 @@ def test_failed_save_leaves_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"has no tokenizer\.json"):
+    with pytest.raises(FileNotFoundError, match="has no tokenizer; expected tokenizer.json, "):
         Tokenizer.from_pretrained(tmp_path)
 
 
@@ -189,7 +189,7 @@ def test_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
     [
         (b'{"version": \xff}', "invalid UTF-8 at byte 12"),
         (b'{"version":\n "1.0",', "invalid JSON at line 2, column 8"),
-        (b"", "invalid JSON at line 1, column 1"),
+        (b"", "the file is empty; expected a tokenizer"),
         (b"[" * 200_000, "nested too deeply"),
         (b"[]", r"tokenizer\.json is \[\], expected an object"),
         (b'{"model": {"a": 1, "a": 2}}', "the key 'a' is given twice"),
@@ -235,7 +235,10 @@ UNSUPPORTED: dict[str, tuple[Document, str]] = {
     ),
     "model-type": (changed("model/type", "WordLevel"), "model has 'type' = \"WordLevel\""),
     "dropout": (changed("model/dropout", 0.1), "model has 'dropout' = 0.1"),
-    "byte-fallback": (changed("model/byte_fallback", True), "'byte_fallback' = true"),
+    "byte-fallback": (
+        changed("model/byte_fallback", True),
+        "byte_fallback is true, but vocab has no token <0x00>",
+    ),
     "prefix": (changed("model/continuing_subword_prefix", "##"), 'prefix\' = "##"'),
     "suffix": (changed("model/end_of_word_suffix", "</w>"), 'suffix\' = "</w>"'),
     "unknown-field": (changed("model/shuffle", 3), "unknown field 'shuffle' = 3"),

@@ -95,13 +95,13 @@ def _read(path: Path, settings: Mapping[str, object]) -> tuple[TokenizerParts, T
 def _parts(path: Path, head: bytes, settings: Mapping[str, object]) -> TokenizerParts:
     if not head.strip():
         raise ValueError("the file is empty; expected a tokenizer")
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{" or path.suffix == ".json":
         if _is_vocabulary(path):
             return read_vocab_merges(path, path.with_name("merges.txt"))
         return read_tokenizer_json(path)
     if is_llama2c_vocabulary(path):
         return read_llama2c_vocabulary(path)
-    if head[:1] == b"\n" and b"\x0a" in head[:2] and not _is_text(head):
+    if head[:1] == b"\n" and not _is_text(head):  # the first field of the message, a piece
         return read_spiece_model(path)
     if _is_ranks(head):
         return read_tiktoken(path)

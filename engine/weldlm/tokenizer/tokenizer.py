@@ -87,7 +87,7 @@ class Tokenizer(Codec):
             FileNotFoundError: there is no such file.
             ValueError: the file is damaged or asks for what this package does not do.
         """
-        return cls(*read_tokenizer_file(Path(path)))
+        return cls._read(Path(path), read_tokenizer_file)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
@@ -97,7 +97,17 @@ class Tokenizer(Codec):
             FileNotFoundError: the folder has no tokenizer.
             ValueError: a file is damaged or asks for what this package does not do.
         """
-        return cls(*read_tokenizer_folder(Path(folder)))
+        return cls._read(Path(folder), read_tokenizer_folder)
+
+    @classmethod
+    def _read(
+        cls, path: Path, read: Callable[[Path], tuple[TokenizerParts, TokenizerConfig]]
+    ) -> Self:
+        parts, config = read(path)
+        try:
+            return cls(parts, config)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes tokenizer.json and tokenizer_config.json, which transformers reads."""
