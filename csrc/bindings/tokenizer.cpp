@@ -1,6 +1,7 @@
 // weldlm._tokenizer: the encoder, the decoder and the vocabulary; the families bind their own.
 #include <pybind11/stl.h>
 
+#include <array>
 #include <optional>
 #include <stdexcept>
 #include <tuple>
@@ -15,6 +16,8 @@ namespace {
 using namespace weldlm;
 using namespace weldlm::bindings;
 
+// content, id and the flags in the order of AddedToken
+using AddedTokenRows = std::vector<std::tuple<std::string, std::uint32_t, std::array<bool, 5>>>;
 using NormalizerSteps = std::vector<std::shared_ptr<Normalizer>>;
 
 // Shorter texts are encoded under the lock of the interpreter: giving it up costs more.
@@ -27,11 +30,10 @@ std::shared_ptr<const Normalizer> sequence_of(const NormalizerSteps& steps) {
       std::vector<std::shared_ptr<const Normalizer>>(steps.begin(), steps.end()));
 }
 
-std::vector<AddedToken> added_tokens_of(
-    const std::vector<std::tuple<std::string, std::uint32_t, bool, bool>>& rows) {
+std::vector<AddedToken> added_tokens_of(const AddedTokenRows& rows) {
   std::vector<AddedToken> tokens;
-  for (const auto& [content, id, is_special, is_normalized] : rows) {
-    tokens.push_back({content, id, is_special, is_normalized});
+  for (const auto& [content, id, flags] : rows) {
+    tokens.push_back({content, id, flags[0], flags[1], flags[2], flags[3], flags[4]});
   }
   return tokens;
 }
@@ -132,8 +134,7 @@ void bind_encoder(py::module_& module) {
   py::class_<Encoder>(module, "Encoder")
       .def(py::init([](std::shared_ptr<Model> model, const NormalizerSteps& normalizers,
                        const NormalizerSteps& rewriters, std::shared_ptr<Pretokenizer> pretokenizer,
-                       const std::vector<std::tuple<std::string, std::uint32_t, bool, bool>>&
-                           added_tokens) {
+                       const AddedTokenRows& added_tokens) {
              return std::make_unique<Encoder>(
                  EncoderParts{added_tokens_of(added_tokens), sequence_of(normalizers),
                               sequence_of(rewriters), std::move(pretokenizer), std::move(model)});

@@ -1,10 +1,67 @@
 #include "tokenizer/added_tokens.hpp"
 
 #include <algorithm>
+#include <array>
 #include <stdexcept>
 #include <utility>
 
+#include "tokenizer/code_points.hpp"
+#include "tokenizer/unicode.hpp"
+
 namespace weldlm {
+namespace {
+
+// Characters of \w that their general category does not tell: connector punctuation, letter
+// numbers, joiners and circled letters.
+constexpr std::array<std::pair<char32_t, char32_t>, 23> other_word_characters{{
+    {0x5F, 0x5F},       {0x16EE, 0x16F0},   {0x200C, 0x200D},   {0x203F, 0x2040},
+    {0x2054, 0x2054},   {0x2160, 0x2182},   {0x2185, 0x2188},   {0x24B6, 0x24E9},
+    {0x3007, 0x3007},   {0x3021, 0x3029},   {0x3038, 0x303A},   {0xA6E6, 0xA6EF},
+    {0xFE33, 0xFE34},   {0xFE4D, 0xFE4F},   {0xFF3F, 0xFF3F},   {0x10140, 0x10174},
+    {0x10341, 0x10341}, {0x1034A, 0x1034A}, {0x103D1, 0x103D5}, {0x12400, 0x1246E},
+    {0x1F130, 0x1F149}, {0x1F150, 0x1F169}, {0x1F170, 0x1F189},
+}};
+
+constexpr CharClasses word_classes = letter_classes | classes_of(CharClass::mark, CharClass::digit);
+
+bool is_word(char32_t code_point) noexcept {
+  if (word_classes.holds(char_class(code_point))) return true;
+  return std::any_of(
+      other_word_characters.begin(), other_word_characters.end(),
+      [&](const auto& range) { return range.first <= code_point && code_point <= range.second; });
+}
+
+// The character that ends at `end` > 0.
+std::size_t previous_begin(std::string_view text, std::size_t end) noexcept {
+  std::size_t begin = end - 1;
+  while (begin > 0 && end - begin < 4 && is_continuation(text, begin)) --begin;
+  return begin;
+}
+
+bool touches_word(std::string_view text, std::size_t begin, std::size_t end) noexcept {
+  if (begin > 0 && is_word(code_point_at(text, previous_begin(text, begin)).value)) return true;
+  return end < text.size() && is_word(code_point_at(text, end).value);
+}
+
+std::size_t skip_spaces(std::string_view text, std::size_t pos) noexcept {
+  while (pos < text.size()) {
+    const Char next = char_at(text, pos);
+    if (next.kind != CharClass::space) break;
+    pos += next.size;
+  }
+  return pos;
+}
+
+std::size_t skip_spaces_back(std::string_view text, std::size_t pos) noexcept {
+  while (pos > 0) {
+    const std::size_t begin = previous_begin(text, pos);
+    if (char_at(text, begin).kind != CharClass::space) break;
+    pos = begin;
+  }
+  return pos;
+}
+
+}  // namespace
 
 AddedTokens::AddedTokens(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
   for (std::size_t index = 0; index < tokens_.size(); ++index) {
@@ -38,6 +95,21 @@ TokenMask AddedTokens::mask_of(std::span<const std::uint32_t> special_ids) const
 
 std::optional<AddedTokens::Match> AddedTokens::find(std::string_view text, std::size_t start,
                                                     std::size_t pass, const TokenMask& mask) const {
+  std::size_t from = start;
+  while (auto match = find_content(text, from, pass, mask)) {
+    const AddedToken& token = tokens_[match->index];
+    from = match->end;
+    if (token.is_single_word && touches_word(text, match->begin, match->end)) continue;
+    if (token.strips_left) match->begin = std::max(start, skip_spaces_back(text, match->begin));
+    if (token.strips_right) match->end = skip_spaces(text, match->end);
+    return match;
+  }
+  return std::nullopt;
+}
+
+std::optional<AddedTokens::Match> AddedTokens::find_content(std::string_view text,
+                                                            std::size_t start, std::size_t pass,
+                                                            const TokenMask& mask) const {
   const Trie& trie = tries_[pass];
   if (trie.first_bytes.empty() || std::find(mask.begin(), mask.end(), true) == mask.end()) {
     return std::nullopt;

@@ -18,7 +18,10 @@ struct AddedToken {
   std::string content;
   std::uint32_t id;
   bool is_special;
-  bool is_normalized;  // matched in a second pass, after all tokens that are not
+  bool is_normalized = false;   // matched in a second pass, after all tokens that are not
+  bool is_single_word = false;  // not matched beside a letter, digit or the like
+  bool strips_left = false;     // takes the white space before it
+  bool strips_right = false;    // takes the white space behind it
 };
 
 // Which added tokens take part, by their index in the list.
@@ -47,7 +50,8 @@ class AddedTokens {
   // The mask of the special tokens with the given ids alone.
   TokenMask mask_of(std::span<const std::uint32_t> special_ids) const;
 
-  // The leftmost match from `start` on, the longest of those; tokens outside the mask are text.
+  // The leftmost match from `start` on, the longest of those, with the white space it takes; tokens
+  // outside the mask are text.
   std::optional<Match> find(std::string_view text, std::size_t start, std::size_t pass,
                             const TokenMask& mask) const;
 
@@ -78,6 +82,8 @@ class AddedTokens {
   static std::size_t next_begin(const Trie& trie, std::string_view text,
                                 std::size_t start) noexcept;
   static const Edge* edge(const Node& node, unsigned char byte) noexcept;
+  std::optional<Match> find_content(std::string_view text, std::size_t start, std::size_t pass,
+                                    const TokenMask& mask) const;
   std::optional<Match> match_at(const Trie& trie, std::string_view text, std::size_t begin,
                                 const TokenMask& mask) const;
 

@@ -22,13 +22,14 @@ class Decoder {
 
   std::size_t size() const noexcept { return texts_.size(); }
 
-  // Both throw std::invalid_argument on an id out of range.
+  // All throw std::invalid_argument on an id out of range.
   std::string_view text(std::int64_t id, bool is_first) const;
   std::string decode(std::span<const std::int64_t> ids) const;
 
   // Whether the token adds nothing as the first one, and the next is still the first.
   bool is_silent(std::int64_t id) const {
-    return is_always_silent(id) || (first_until_text_ && text(id, true).empty());
+    const bool is_empty = text(id, true).empty();  // throws on an id out of range
+    return is_always_silent(id) || (first_until_text_ && is_empty);
   }
 
  private:

@@ -36,6 +36,38 @@ ByteRange whole_characters(std::string_view text, ByteRange range) noexcept {
   return range;
 }
 
+// Segments end to end, and where each ends.
+class SegmentedText {
+ public:
+  explicit SegmentedText(const AddedTokens& added_tokens) : added_tokens_(added_tokens) {}
+
+  void add(const TextSegment& segment) {
+    text_ += segment.text;
+    segments_.push_back({text_.size(), segment.is_trusted});
+  }
+
+  std::string_view text() const noexcept { return text_; }
+
+  bool allows(const AddedTokens::Match& match, ByteRange range) const {
+    const auto behind = [](std::size_t place, const Segment& segment) {
+      return place < segment.end;
+    };
+    const auto found = std::upper_bound(segments_.begin(), segments_.end(), range.begin, behind);
+    if (found == segments_.end() || range.end > found->end) return false;
+    return found->is_trusted || !added_tokens_.tokens()[match.index].is_special;
+  }
+
+ private:
+  struct Segment {
+    std::size_t end;
+    bool is_trusted;
+  };
+
+  const AddedTokens& added_tokens_;
+  std::string text_;
+  std::vector<Segment> segments_;
+};
+
 }  // namespace
 
 // One text on its way through the parts of an encoder.
@@ -61,8 +93,10 @@ class Encoder::Call {
     encode_segment(text.substr(start), start);
   }
 
-  // Encodes a text whose added tokens, in order, are known.
-  void encode(std::string_view text, std::span<const AddedTokens::Match> matches) {
+  // Encodes a text whose added tokens, in order, are known, but for those that are normalized.
+  void encode(std::string_view text, const SegmentedText& segmented,
+              std::span<const AddedTokens::Match> matches) {
+    segmented_ = &segmented;
     std::size_t start = 0;
     for (const AddedTokens::Match& match : matches) {
       encode_around(text, start, match);
@@ -87,7 +121,7 @@ class Encoder::Call {
       encode_normalized(text, nullptr);
       return;
     }
-    const NormalizedText source(text, ranges_ != nullptr);
+    const NormalizedText source(text, ranges_ != nullptr || segmented_ != nullptr);
     if (parts_.normalizer == nullptr) {
       encode_normalized(source.text(), &source);
       return;
@@ -100,12 +134,29 @@ class Encoder::Call {
   // `origins` is null where `text` is the text that was given.
   void encode_normalized(std::string_view text, const NormalizedText* origins) {
     std::size_t start = 0;
-    while (const auto match = added_tokens_.find(text, start, 1, mask_)) {
+    while (const auto match = find_normalized(text, origins, start)) {
       encode_part(text, origins, {start, match->begin});
       add_token(*match, origin(text, origins, {match->begin, match->end}));
       start = match->end;
     }
     encode_part(text, origins, {start, text.size()});
+  }
+
+  // Where the text has segments, a match lies in one of them, and a special token in a trusted one.
+  std::optional<AddedTokens::Match> find_normalized(std::string_view text,
+                                                    const NormalizedText* origins,
+                                                    std::size_t start) const {
+    auto match = added_tokens_.find(text, start, 1, mask_);
+    while (match && segmented_ != nullptr &&
+           !segmented_->allows(*match, origin_of(text, origins, *match))) {
+      match = added_tokens_.find(text, match->begin + 1, 1, mask_);
+    }
+    return match;
+  }
+
+  ByteRange origin_of(std::string_view text, const NormalizedText* origins,
+                      const AddedTokens::Match& match) const {
+    return whole_origin(text, origins, {match.begin, match.end});
   }
 
   void encode_part(std::string_view text, const NormalizedText* origins, ByteRange part) {
@@ -165,7 +216,11 @@ class Encoder::Call {
 
   // The bytes of the whole text behind [begin, end) of a normalized segment.
   ByteRange origin(std::string_view text, const NormalizedText* origins, ByteRange range) const {
-    if (ranges_ == nullptr) return range;
+    return ranges_ == nullptr ? range : whole_origin(text, origins, range);
+  }
+
+  ByteRange whole_origin(std::string_view text, const NormalizedText* origins,
+                         ByteRange range) const {
     const ByteRange found = origins == nullptr ? whole_characters(text, range)
                                                : origins->origin(range.begin, range.end);
     return {base_ + found.begin, base_ + found.end};
@@ -177,6 +232,7 @@ class Encoder::Call {
   EncoderState& state_;
   TokenSink& sink_;
   std::vector<ByteRange>* ranges_;
+  const SegmentedText* segmented_ = nullptr;
   std::size_t base_ = 0;
   bool starts_text_ = true;
   bool is_start_ = true;
@@ -203,19 +259,21 @@ std::vector<std::uint32_t> Encoder::encode(std::string_view text, const SpecialT
 std::vector<std::uint32_t> Encoder::encode_segments(std::span<const TextSegment> segments) const {
   const TokenMask ordinary = added_tokens_.mask_with({});
   const TokenMask all(added_tokens_.tokens().size(), true);
-  std::string text;
+  SegmentedText segmented(added_tokens_);
   std::vector<AddedTokens::Match> matches;
-  for (const auto& [part, is_trusted] : segments) {
-    const TokenMask& mask = is_trusted ? all : ordinary;
-    for (std::size_t start = 0; const auto match = added_tokens_.find(part, start, 0, mask);) {
-      matches.push_back({text.size() + match->begin, text.size() + match->end, match->index});
+  for (const TextSegment& segment : segments) {
+    const std::size_t begin = segmented.text().size();
+    const TokenMask& mask = segment.is_trusted ? all : ordinary;
+    for (std::size_t start = 0;
+         const auto match = added_tokens_.find(segment.text, start, 0, mask);) {
+      matches.push_back({begin + match->begin, begin + match->end, match->index});
       start = match->end;
     }
-    text += part;
+    segmented.add(segment);
   }
   TokenSink sink;
   auto state = pool_.take();
-  Call(*this, ordinary, *state, sink, nullptr).encode(text, matches);
+  Call(*this, all, *state, sink, nullptr).encode(segmented.text(), segmented, matches);
   pool_.put(std::move(state));
   return std::move(sink.ids);
 }

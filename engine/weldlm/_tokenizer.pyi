@@ -22,7 +22,7 @@ class Encoder:
         normalizers: Sequence[Normalizer],
         rewriters: Sequence[Normalizer],
         pretokenizer: Pretokenizer | None,
-        added_tokens: Sequence[tuple[str, int, bool, bool]],
+        added_tokens: Sequence[tuple[str, int, tuple[bool, bool, bool, bool, bool]]],
     ) -> None: ...
     def encode(
         self,

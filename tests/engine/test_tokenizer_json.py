@@ -113,11 +113,18 @@ def first_lines_as_text(content: Document) -> Document:
         pytest.param(added(special=False, normalized=True), id="ordinary-added-token"),
         pytest.param(added(content="<|endoftext|>x", normalized=True), id="second-pass"),
         pytest.param(added(content=" \u4e2d "), id="added-token-that-is-not-ascii"),
+        pytest.param(added(lstrip=True), id="takes-space-before"),
+        pytest.param(added(rstrip=True), id="takes-space-behind"),
+        pytest.param(added(lstrip=True, rstrip=True, normalized=True), id="takes-space-around"),
+        pytest.param(added(single_word=True), id="single-word"),
     ],
 )
 def test_file_encodes_as_in_tokenizers(content: Document, tmp_path: Path) -> None:
     path = written(content, tmp_path)
-    text = standard_library_texts(4)[3] + "<x> \u4e2d <|endoftext|>x <x><x"
+    text = (
+        standard_library_texts(4)[3]
+        + "<x> \u4e2d <|endoftext|>x <x><x \n<x>\t\u3000<x>  a<x> <x>_ \u00e9<x>"
+    )
 
     ids = Tokenizer.from_file(path).encode(text, allowed_special="all")
 
@@ -180,7 +187,7 @@ def test_failed_save_leaves_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="has no tokenizer; expected tokenizer.json, "):
+    with pytest.raises(FileNotFoundError, match=r"has no tokenizer; expected tokenizer\.json, "):
         Tokenizer.from_pretrained(tmp_path)
 
 
@@ -242,8 +249,8 @@ UNSUPPORTED: dict[str, tuple[Document, str]] = {
     "prefix": (changed("model/continuing_subword_prefix", "##"), 'prefix\' = "##"'),
     "suffix": (changed("model/end_of_word_suffix", "</w>"), 'suffix\' = "</w>"'),
     "unknown-field": (changed("model/shuffle", 3), "unknown field 'shuffle' = 3"),
-    "lstrip": (added(lstrip=True), "added_tokens has 'lstrip' = true"),
-    "single-word": (added(single_word=True), "'single_word' = true"),
+    "lstrip": (added(lstrip=1), "added_tokens has 'lstrip' = 1"),
+    "single-word": (added(single_word=None), "'single_word' = null"),
 }
 DAMAGED: dict[str, tuple[Document, str]] = {
     "no-model": (without("model"), r"tokenizer\.json has no 'model'"),

@@ -44,7 +44,7 @@ class Codec:
             [normalizer.build() for normalizer in parts.normalizers],
             [rewriter.build() for rewriter in parts.rewriters],
             None if parts.pretokenizer is None else parts.pretokenizer.build(),
-            [(t.content, t.id, t.is_special, t.is_normalized) for t in parts.added_tokens],
+            [(t.content, t.id, t.flags) for t in parts.added_tokens],
         )
         tables = parts.decoder.tables(parts.tokens)
         self._decoder = _tokenizer.Decoder(

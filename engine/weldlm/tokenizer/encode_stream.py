@@ -96,7 +96,8 @@ class EncodeStream:
 
 
 def _cuts(parts: TokenizerParts) -> Cuts:
-    if parts.rewriters:
+    added_tokens = parts.added_tokens
+    if parts.rewriters or any(t.strips_right or t.is_single_word for t in added_tokens):
         return "nowhere"
     match parts.normalizers, parts.pretokenizer:
         case (), Pattern() | PatternSequence():

@@ -21,9 +21,9 @@ _MAX_GAP = 1024  # ids that stand for nothing, beyond as many as there are token
 _ADDED_TOKEN: Understood = {
     "id": (ANY,),
     "content": (ANY,),
-    "single_word": (False,),
-    "lstrip": (False,),
-    "rstrip": (False,),
+    "single_word": (True, False),
+    "lstrip": (True, False),
+    "rstrip": (True, False),
     "normalized": (True, False),
     "special": (True, False),
 }
@@ -88,7 +88,17 @@ def read_added_tokens(rows: object, names: list[str]) -> tuple[AddedToken, ...]:
                 + ("its id in vocab" if content in ids else "the next one after vocab")
             )
         next_id += content not in ids
-        tokens.append(AddedToken(content, token_id, fields["special"], fields["normalized"]))
+        tokens.append(
+            AddedToken(
+                content,
+                token_id,
+                is_special=fields["special"],
+                is_normalized=fields["normalized"],
+                is_single_word=fields["single_word"],
+                strips_left=fields["lstrip"],
+                strips_right=fields["rstrip"],
+            )
+        )
     return tuple(tokens)
 
 
@@ -97,9 +107,9 @@ def write_added_token(token: AddedToken) -> dict[str, object]:
     return {
         "id": token.id,
         "content": token.content,
-        "single_word": False,
-        "lstrip": False,
-        "rstrip": False,
+        "single_word": token.is_single_word,
+        "lstrip": token.strips_left,
+        "rstrip": token.strips_right,
         "normalized": token.is_normalized,
         "special": token.is_special,
     }

@@ -53,6 +53,19 @@ class AddedToken:
     id: int
     is_special: bool = True  # only matched where the caller allows it
     is_normalized: bool = False  # matched in a second pass, after all tokens that are not
+    is_single_word: bool = False  # not matched beside a letter, digit or the like
+    strips_left: bool = False  # takes the white space before it
+    strips_right: bool = False  # takes the white space behind it
+
+    @property
+    def flags(self) -> tuple[bool, bool, bool, bool, bool]:
+        return (
+            self.is_special,
+            self.is_normalized,
+            self.is_single_word,
+            self.strips_left,
+            self.strips_right,
+        )
 
 
 @dataclass(frozen=True, slots=True)
