@@ -3,6 +3,7 @@
 import base64
 import functools
 import json
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,7 +17,7 @@ from tests.engine.sentencepiece_oracles import CORPUS, T5_PATH, needs_data, pair
 from tests.engine.tokenizer_oracles import DATA
 from weldlm.tokenizer import Tokenizer
 from weldlm.tokenizer.json_fields import read_float, written_float
-from weldlm.tokenizer.spiece_model import PieceKind, SpieceModel, parse_spiece_model
+from weldlm.tokenizer.spiece_model import PieceKind, SpieceModel, parse_spiece_model, spiece_parts
 from weldlm.tokenizer.unigram_training import T5_LAYOUT, train_unigram
 
 pytestmark = needs_data
@@ -230,7 +231,12 @@ def before_and_saved(name: str) -> tuple[Tokenizer, Tokenizer, tokenizers.Tokeni
     """A tokenizer from another file, what was saved of it, and that in the library."""
     match name:
         case "spiece-bpe":
-            ours = pair("bpe").ours
+            model = parse_spiece_model(pair("bpe").data)
+            ours = Tokenizer(spiece_parts(replace(model, charsmap=b"")))
+        case "spiece-bpe-spaces":
+            model = parse_spiece_model(pair("bpe").data)
+            spaces = replace(model, charsmap=b"", remove_extra_whitespaces=False)
+            ours = Tokenizer(spiece_parts(spaces))
         case "spiece-unigram":
             texts = CORPUS.read_text(encoding="utf-8")[:150_000].split("\n")
             ours = Tokenizer(train_unigram(texts, vocab_size=700, layout=T5_LAYOUT))
@@ -242,11 +248,11 @@ def before_and_saved(name: str) -> tuple[Tokenizer, Tokenizer, tokenizers.Tokeni
         return ours, Tokenizer.from_file(path), tokenizers.Tokenizer.from_file(str(path))
 
 
-SAVED = [*NAMES, "spiece-bpe", "spiece-unigram"]
+SAVED = [*NAMES, "spiece-bpe", "spiece-bpe-spaces", "spiece-unigram"]
 
 
 @pytest.mark.parametrize("name", SAVED)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(text=TEXTS)
 def test_saved_tokenizer_has_the_ids_of_any_text(name: str, text: str) -> None:
     ours, again, theirs = before_and_saved(name)
@@ -262,7 +268,7 @@ def test_saved_tokenizer_has_the_ids_of_any_text(name: str, text: str) -> None:
 def test_saved_tokenizer_has_the_ids_of_a_corpus(name: str, corpus: str) -> None:
     ours, _, theirs = before_and_saved(name)
     text = (DATA / "text" / corpus).read_text(encoding="utf-8", errors="replace")
-    lines = text.split("\n")[:1500]
+    lines = text.split("\n")[:400]
     expected = [row.tolist() for row in ours.encode_batch(lines)]
 
     rows = theirs.encode_batch(lines, add_special_tokens=False)
@@ -306,10 +312,8 @@ def test_what_tokenizer_json_cannot_say_is_refused(name: str, message: str, tmp_
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    value=st.floats(min_value=-30, max_value=30, allow_subnormal=False).filter(
-        lambda x: abs(x) > 1e-6
-    )
-)
-def test_written_numbers_are_read_as_they_were(value: float) -> None:
+@given(text=st.floats(min_value=-30, max_value=30).filter(lambda x: abs(x) > 1e-6).map(repr))
+def test_numbers_that_were_read_are_written_so_that_they_are_read_again(text: str) -> None:
+    value = read_float(text)
+
     assert read_float(repr(written_float(value))) == value
