@@ -60,9 +60,9 @@ py::tuple train(UnigramTrainer& trainer, std::int64_t vocab_size, std::int64_t n
                 double character_coverage, std::size_t max_piece_length, std::size_t num_seeds,
                 std::int64_t num_sub_iterations, double shrinking_factor, std::size_t num_threads,
                 const std::optional<std::function<void(std::size_t)>>& progress) {
-  const UnigramTrainingOptions options{
-      vocab_size, num_special_tokens, character_coverage, max_piece_length,
-      num_seeds,  num_sub_iterations, shrinking_factor};
+  const UnigramTrainingOptions options{vocab_size,       num_special_tokens, character_coverage,
+                                       max_piece_length, num_seeds,          num_sub_iterations,
+                                       shrinking_factor};
   std::vector<ScoredPiece> pieces;
   {
     const py::gil_scoped_release unlocked;

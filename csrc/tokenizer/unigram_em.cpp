@@ -62,8 +62,8 @@ class Lattice {
     }
     for (const Edge& edge : edges_) {
       if (edge.id == unknown_id) continue;
-      visit(edge.id, std::exp(forward_[edge.begin] + edge.score + backward_[edge.end] -
-                              forward_[size_]));
+      visit(edge.id,
+            std::exp(forward_[edge.begin] + edge.score + backward_[edge.end] - forward_[size_]));
     }
   }
 
@@ -136,7 +136,8 @@ std::vector<std::int64_t> sum_over_words(const std::vector<ScoredPiece>& pieces,
                                          const UnigramCorpus& corpus, const Visit& visit) {
   const PrefixTrie trie = trie_of(pieces);
   const std::size_t num_blocks = (corpus.words.size() + words_at_once - 1) / words_at_once;
-  const std::size_t num_threads = std::max<std::size_t>(1, std::min(corpus.num_threads, num_blocks));
+  const std::size_t num_threads =
+      std::max<std::size_t>(1, std::min(corpus.num_threads, num_blocks));
   std::vector<std::vector<std::int64_t>> sums(num_threads,
                                               std::vector<std::int64_t>(pieces.size()));
   std::vector<Lattice> lattices(num_threads, Lattice(pieces, trie, unknown_score_of(pieces)));
@@ -183,8 +184,7 @@ struct Candidate {
 double loss_of(std::size_t index, const std::vector<std::uint32_t>& alternative,
                const std::vector<std::int64_t>& counts, double total) {
   const auto count = static_cast<double>(counts[index]);
-  const double log_total =
-      std::log(total + count * (static_cast<double>(alternative.size()) - 1));
+  const double log_total = std::log(total + count * (static_cast<double>(alternative.size()) - 1));
   double log_alternative = 0;
   for (const std::uint32_t id : alternative) {
     const double own = id == unknown_id ? 0 : static_cast<double>(counts[id]);
@@ -233,8 +233,8 @@ std::vector<ScoredPiece> reestimated(const std::vector<ScoredPiece>& pieces,
   return kept;
 }
 
-std::vector<ScoredPiece> pruned(const std::vector<ScoredPiece>& pieces,
-                                const UnigramCorpus& corpus, std::size_t num_kept) {
+std::vector<ScoredPiece> pruned(const std::vector<ScoredPiece>& pieces, const UnigramCorpus& corpus,
+                                std::size_t num_kept) {
   const std::vector<std::int64_t> counts = viterbi_counts(pieces, corpus);
   double total = 0;
   for (const std::int64_t count : counts) total += static_cast<double>(count);

@@ -30,8 +30,8 @@ std::vector<ScoredPiece> reestimated(const std::vector<ScoredPiece>& pieces,
 
 // The `num_kept` pieces without which the likelihood of the words falls the most, and those that
 // nothing can stand for.
-std::vector<ScoredPiece> pruned(const std::vector<ScoredPiece>& pieces,
-                                const UnigramCorpus& corpus, std::size_t num_kept);
+std::vector<ScoredPiece> pruned(const std::vector<ScoredPiece>& pieces, const UnigramCorpus& corpus,
+                                std::size_t num_kept);
 
 // The derivative of the logarithm of the gamma function, for x > 0.
 double digamma(double x) noexcept;

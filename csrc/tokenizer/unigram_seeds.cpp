@@ -119,7 +119,7 @@ std::vector<ScoredPiece> substrings(WordArray& array, std::size_t max_length) {
   std::vector<std::size_t>& suffixes = array.starts;
   std::sort(suffixes.begin(), suffixes.end(), order);
   struct Interval {
-    std::size_t length;      // of the beginning
+    std::size_t length;         // of the beginning
     std::int64_t count_before;  // of all suffixes before the interval
   };
   std::vector<ScoredPiece> pieces;
@@ -131,7 +131,8 @@ std::vector<ScoredPiece> substrings(WordArray& array, std::size_t max_length) {
     const std::size_t length =
         i + 1 < suffixes.size() ? order.shared(suffixes[i], suffixes[i + 1]) : 0;
     while (!open.empty() && open.back().length > length) {
-      const auto text = std::u32string_view(array.characters).substr(suffixes[i], open.back().length);
+      const auto text =
+          std::u32string_view(array.characters).substr(suffixes[i], open.back().length);
       count_before = open.back().count_before;
       open.pop_back();
       if (text.size() < 2 || text.size() > max_length || piece_length(text) < text.size()) continue;

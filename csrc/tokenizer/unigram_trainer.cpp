@@ -81,9 +81,8 @@ std::vector<CountedChar> find_alphabet(const std::vector<SeedWord>& words, doubl
   }
   std::vector<CountedChar> chars;
   for (const auto& [value, count] : counts) chars.push_back({value, count});
-  std::stable_sort(chars.begin(), chars.end(), [](const CountedChar& a, const CountedChar& b) {
-    return a.count > b.count;
-  });
+  std::stable_sort(chars.begin(), chars.end(),
+                   [](const CountedChar& a, const CountedChar& b) { return a.count > b.count; });
   std::int64_t covered = 0;
   std::size_t num_kept = 0;
   while (num_kept < chars.size() &&

@@ -20,7 +20,7 @@ namespace weldlm {
 struct UnigramTrainingOptions {
   std::int64_t vocab_size;
   std::int64_t num_special_tokens;  // of vocab_size; they are no pieces
-  double character_coverage;  // the share of the text that the characters with a piece make up
+  double character_coverage;     // the share of the text that the characters with a piece make up
   std::size_t max_piece_length;  // characters
   std::size_t num_seeds;
   std::int64_t num_sub_iterations;  // steps of EM between two removals of pieces

@@ -1,6 +1,4 @@
 // Unigram training: seeds against a count of all substrings, the scores, threads, broken texts.
-#include "tokenizer/unigram_trainer.hpp"
-
 #include <cmath>
 #include <map>
 #include <set>
@@ -10,6 +8,7 @@
 
 #include "check.hpp"
 #include "tokenizer/unigram_em.hpp"
+#include "tokenizer/unigram_trainer.hpp"
 
 namespace weldlm::test {
 namespace {

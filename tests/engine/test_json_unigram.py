@@ -252,7 +252,7 @@ SAVED = [*NAMES, "spiece-bpe", "spiece-bpe-spaces", "spiece-unigram"]
 
 
 @pytest.mark.parametrize("name", SAVED)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(text=TEXTS)
 def test_saved_tokenizer_has_the_ids_of_any_text(name: str, text: str) -> None:
     ours, again, theirs = before_and_saved(name)
@@ -268,10 +268,10 @@ def test_saved_tokenizer_has_the_ids_of_any_text(name: str, text: str) -> None:
 def test_saved_tokenizer_has_the_ids_of_a_corpus(name: str, corpus: str) -> None:
     ours, _, theirs = before_and_saved(name)
     text = (DATA / "text" / corpus).read_text(encoding="utf-8", errors="replace")
-    lines = text.split("\n")[:400]
+    lines = text.split("\n")[:300]
     expected = [row.tolist() for row in ours.encode_batch(lines)]
 
-    rows = theirs.encode_batch(lines, add_special_tokens=False)
+    rows = theirs.encode_batch(lines)
 
     assert [row.ids for row in rows] == expected
 
