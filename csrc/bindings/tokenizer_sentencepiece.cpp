@@ -1,4 +1,5 @@
 // SentencePiece: its models, its normalizer, what cuts text before U+2581.
+#include <pybind11/functional.h>
 #include <pybind11/stl.h>
 
 #include <optional>
@@ -9,6 +10,7 @@
 #include "tokenizer/spiece_normalizer.hpp"
 #include "tokenizer/text_rewriters.hpp"
 #include "tokenizer/unigram.hpp"
+#include "tokenizer/unigram_trainer.hpp"
 #include "tokenizer/vocabulary.hpp"
 
 namespace weldlm::bindings {
@@ -46,6 +48,46 @@ void bind_unigram(py::module_& module) {
            }),
            py::arg("vocabulary"), py::arg("scores"), py::arg("matched_ids"), py::arg("unknown_id"),
            py::arg("unknown_score"), py::arg("byte_ids"), py::arg("rules"));
+}
+
+void feed(UnigramTrainer& trainer, const py::iterable& texts, std::size_t num_threads) {
+  const Utf8Texts utf8 = texts_of(texts);
+  const py::gil_scoped_release unlocked;
+  trainer.feed(utf8.views(), num_threads);
+}
+
+py::tuple train(UnigramTrainer& trainer, std::int64_t vocab_size, std::int64_t num_special_tokens,
+                double character_coverage, std::size_t max_piece_length, std::size_t num_seeds,
+                std::int64_t num_sub_iterations, double shrinking_factor, std::size_t num_threads,
+                const std::optional<std::function<void(std::size_t)>>& progress) {
+  const UnigramTrainingOptions options{vocab_size,       num_special_tokens, character_coverage,
+                                       max_piece_length, num_seeds,          num_sub_iterations,
+                                       shrinking_factor};
+  std::vector<ScoredPiece> pieces;
+  {
+    const py::gil_scoped_release unlocked;
+    pieces = trainer.train(options, num_threads, training_report(progress));
+  }
+  std::vector<std::string> texts;
+  std::vector<double> scores;
+  for (ScoredPiece& piece : pieces) {
+    texts.push_back(std::move(piece.text));
+    scores.push_back(piece.score);
+  }
+  return py::make_tuple(list_of(texts), array_of(std::move(scores)));
+}
+
+void bind_unigram_trainer(py::module_& module) {
+  py::class_<UnigramTrainer>(module, "UnigramTrainer")
+      .def(py::init([](std::shared_ptr<Normalizer> normalizer) {
+             return std::make_unique<UnigramTrainer>(std::move(normalizer));
+           }),
+           py::arg("normalizer").none(true))
+      .def("feed", &feed, py::arg("texts"), py::arg("num_threads"))
+      .def("train", &train, py::arg("vocab_size"), py::arg("num_special_tokens"),
+           py::arg("character_coverage"), py::arg("max_piece_length"), py::arg("num_seeds"),
+           py::arg("num_sub_iterations"), py::arg("shrinking_factor"), py::arg("num_threads"),
+           py::arg("progress"));
 }
 
 CharacterBpeVocabulary bpe_vocabulary(const Vocabulary& vocabulary, const IdArray& merged_ids,
@@ -133,6 +175,8 @@ void bind_rewriters(py::module_& module) {
   bind_part<Replace, Normalizer, std::string, std::size_t, std::string>(
       module, "Replace", "pattern", "least", "content");
   bind_part<Strip, Normalizer, bool, bool>(module, "Strip", "left", "right");
+  bind_part<StripRuns, Normalizer, std::string, bool, bool>(module, "StripRuns", "pattern", "left",
+                                                            "right");
   bind_part<Nmt, Normalizer>(module, "Nmt");
   bind_part<Metaspace, Normalizer, std::string, PrependScheme>(module, "Metaspace", "replacement",
                                                                "scheme");
@@ -145,6 +189,7 @@ void bind_rewriters(py::module_& module) {
 
 void bind_sentencepiece(py::module_& module) {
   bind_unigram(module);
+  bind_unigram_trainer(module);
   bind_sentencepiece_bpe(module);
   bind_spiece_normalizer(module);
   bind_cuts(module);

@@ -139,6 +139,21 @@ void Strip::normalize(const NormalizedText& source, bool /*is_start*/,
   if (end > begin) result.copy(source, begin, end);
 }
 
+StripRuns::StripRuns(std::string pattern, bool left, bool right)
+    : pattern_(std::move(pattern)), left_(left), right_(right) {
+  if (pattern_.empty()) throw std::invalid_argument("the pattern of a StripRuns is empty");
+}
+
+void StripRuns::normalize(const NormalizedText& source, bool /*is_start*/,
+                          NormalizedText& result) const {
+  result.restart(source);
+  std::string_view kept = source.text();
+  while (left_ && kept.starts_with(pattern_)) kept.remove_prefix(pattern_.size());
+  const std::size_t begin = source.text().size() - kept.size();
+  while (right_ && kept.ends_with(pattern_)) kept.remove_suffix(pattern_.size());
+  if (!kept.empty()) result.copy(source, begin, begin + kept.size());
+}
+
 void Nmt::normalize(const NormalizedText& source, bool /*is_start*/, NormalizedText& result) const {
   result.restart(source);
   const std::string_view text = source.text();

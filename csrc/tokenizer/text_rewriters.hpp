@@ -69,6 +69,21 @@ class Strip : public Normalizer {
   bool right_;
 };
 
+// Removes all occurrences of a string at one end or both.
+class StripRuns : public Normalizer {
+ public:
+  // Throws std::invalid_argument on an empty pattern.
+  StripRuns(std::string pattern, bool left, bool right);
+
+  void normalize(const NormalizedText& source, bool is_start,
+                 NormalizedText& result) const override;
+
+ private:
+  std::string pattern_;
+  bool left_;
+  bool right_;
+};
+
 // Nmt: drops control characters, and makes a space of what counts as one.
 class Nmt : public Normalizer {
  public:

@@ -104,6 +104,22 @@ class Unigram(Model):
         rules: UnigramRules,
     ) -> None: ...
 
+class UnigramTrainer:
+    def __init__(self, normalizer: Normalizer | None) -> None: ...
+    def feed(self, texts: Iterable[str], num_threads: int) -> None: ...
+    def train(
+        self,
+        vocab_size: int,
+        num_special_tokens: int,
+        character_coverage: float,
+        max_piece_length: int,
+        num_seeds: int,
+        num_sub_iterations: int,
+        shrinking_factor: float,
+        num_threads: int,
+        progress: Callable[[int], None] | None,
+    ) -> tuple[list[bytes], NDArray[np.float64]]: ...
+
 class SentencePieceBpe(Model):
     @staticmethod
     def from_scores(
@@ -147,6 +163,9 @@ class Replace(Normalizer):
 
 class Strip(Normalizer):
     def __init__(self, left: bool, right: bool) -> None: ...
+
+class StripRuns(Normalizer):
+    def __init__(self, pattern: str, left: bool, right: bool) -> None: ...
 
 class Nmt(Normalizer):
     def __init__(self) -> None: ...

@@ -3,6 +3,7 @@
 import base64
 import functools
 import json
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,11 +13,12 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 
-from tests.engine.sentencepiece_oracles import T5_PATH, needs_data, pair
+from tests.engine.sentencepiece_oracles import CORPUS, T5_PATH, needs_data, pair
 from tests.engine.tokenizer_oracles import DATA
 from weldlm.tokenizer import Tokenizer
-from weldlm.tokenizer.json_fields import read_float
-from weldlm.tokenizer.spiece_model import PieceKind, SpieceModel, parse_spiece_model
+from weldlm.tokenizer.json_fields import read_float, written_float
+from weldlm.tokenizer.spiece_model import PieceKind, SpieceModel, parse_spiece_model, spiece_parts
+from weldlm.tokenizer.unigram_training import T5_LAYOUT, train_unigram
 
 pytestmark = needs_data
 
@@ -222,3 +224,96 @@ def test_damaged_model_is_refused(tmp_path: Path, change: dict[str, Any], messag
 
     with pytest.raises(ValueError, match=message):
         Tokenizer.from_file(path)
+
+
+@functools.cache
+def before_and_saved(name: str) -> tuple[Tokenizer, Tokenizer, tokenizers.Tokenizer]:
+    """A tokenizer from another file, what was saved of it, and that in the library."""
+    match name:
+        case "spiece-bpe":
+            model = parse_spiece_model(pair("bpe").data)
+            ours = Tokenizer(spiece_parts(replace(model, charsmap=b"")))
+        case "spiece-bpe-spaces":
+            model = parse_spiece_model(pair("bpe").data)
+            spaces = replace(model, charsmap=b"", remove_extra_whitespaces=False)
+            ours = Tokenizer(spiece_parts(spaces))
+        case "spiece-unigram":
+            texts = CORPUS.read_text(encoding="utf-8")[:150_000].split("\n")
+            ours = Tokenizer(train_unigram(texts, vocab_size=700, layout=T5_LAYOUT))
+        case _:
+            ours, _ = both(name)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "tokenizer.json"
+        ours.save(path)
+        return ours, Tokenizer.from_file(path), tokenizers.Tokenizer.from_file(str(path))
+
+
+SAVED = [*NAMES, "spiece-bpe", "spiece-bpe-spaces", "spiece-unigram"]
+
+
+@pytest.mark.parametrize("name", SAVED)
+@settings(max_examples=60, deadline=None)
+@given(text=TEXTS)
+def test_saved_tokenizer_has_the_ids_of_any_text(name: str, text: str) -> None:
+    ours, again, theirs = before_and_saved(name)
+    expected = ours.encode_ordinary(text)
+
+    saved = again.encode_ordinary(text), theirs.encode(text, add_special_tokens=False).ids
+
+    assert saved == (expected, expected)
+
+
+@pytest.mark.parametrize("name", SAVED)
+@pytest.mark.parametrize("corpus", ["jargon.txt", "tinyshakespeare.txt"])
+def test_saved_tokenizer_has_the_ids_of_a_corpus(name: str, corpus: str) -> None:
+    ours, _, theirs = before_and_saved(name)
+    text = (DATA / "text" / corpus).read_text(encoding="utf-8", errors="replace")
+    lines = text.split("\n")[:300]
+    expected = [row.tolist() for row in ours.encode_batch(lines)]
+
+    rows = theirs.encode_batch(lines)
+
+    assert [row.ids for row in rows] == expected
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_saved_file_is_saved_again_as_it_is(name: str, tmp_path: Path) -> None:
+    _, again, _ = before_and_saved(name)
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    again.save(first)
+
+    Tokenizer.from_file(first).save(second)
+
+    assert second.read_bytes() == first.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["t5", "llama", "spiece-bpe", "spiece-unigram"])
+def test_saved_tokenizer_decodes_as_before(name: str) -> None:
+    ours, _, theirs = before_and_saved(name)
+    ids = ours.encode_ordinary("Let us go, then; you and I.")
+
+    text = theirs.decode(ids)
+
+    assert text == ours.decode(ids)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        pytest.param("t5", "a charsmap, whose rules work on grapheme clusters", id="charsmap"),
+        pytest.param("unigram-suffix", "charsmap|treat_whitespace_as_suffix", id="suffix"),
+        pytest.param("bpe-kept", "'<sep>' is never split|pieces with spaces", id="kept"),
+        pytest.param("bpe-unknown", "charsmap|without byte_fallback", id="unknown"),
+    ],
+)
+def test_what_tokenizer_json_cannot_say_is_refused(name: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        pair(name).ours.save(tmp_path / "tokenizer.json")
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.floats(min_value=-30, max_value=30).filter(lambda x: abs(x) > 1e-6).map(repr))
+def test_numbers_that_were_read_are_written_so_that_they_are_read_again(text: str) -> None:
+    value = read_float(text)
+
+    assert read_float(repr(written_float(value))) == value

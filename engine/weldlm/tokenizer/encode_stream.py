@@ -79,9 +79,12 @@ class EncodeStream:
         """The last place to cut, 0 if there is none; the text behind it may still grow."""
         if self._cuts == "nowhere":
             return 0
-        place = len(self._text)
+        # a space that goes with the cut needs text behind it, or it would be lost at the end
+        place = len(self._text) - (self._cuts == "behind space")
         while (place := self._text.rfind(" ", 0, place)) > 0:
-            if not self._text[place - 1].isspace() and self._is_outside_tokens(place):
+            before = self._text[place - 1]
+            # U+2581 stands for a space, and is dropped at the end of a text
+            if not before.isspace() and before != "\u2581" and self._is_outside_tokens(place):
                 return place
         return 0
 

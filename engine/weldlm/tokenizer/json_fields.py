@@ -1,11 +1,12 @@
 """Reading JSON strictly: what is unknown or not understood is refused by name."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-__all__ = ["ANY", "Understood", "brief", "checked", "parse_json", "read_float"]
+__all__ = ["ANY", "Understood", "brief", "checked", "parse_json", "read_float", "written_float"]
 
 ANY = object()  # any value is understood
 
@@ -57,6 +58,21 @@ def read_float(text: str) -> float:
         value, exponent = value / 1e308, exponent + _MAX_POWER
     value = value * float(f"1e{exponent}") if exponent >= 0 else value / float(f"1e{-exponent}")
     return -value if text.startswith("-") else value
+
+
+def written_float(value: float) -> float:
+    """The number to write so that `read_float` reads `value`.
+
+    There is one for each number that was read from a file; for others it may be off by some units
+    in the last place.
+    """
+    below = above = value
+    for _ in range(4):
+        for written in (below, above):
+            if read_float(repr(written)) == value:
+                return written
+        below, above = math.nextafter(below, -math.inf), math.nextafter(above, math.inf)
+    return value
 
 
 def checked(name: str, value: object, understood: Understood) -> dict[str, Any]:

@@ -1,17 +1,13 @@
-"""tokenizer.json: the sections of SentencePiece vocabularies, Unigram and Llama-style BPE."""
+"""tokenizer.json: the models of SentencePiece vocabularies, Unigram and Llama-style BPE."""
 
-import base64
-import binascii
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from weldlm.tokenizer import rewriters
 from weldlm.tokenizer.json_bpe import read_merges
-from weldlm.tokenizer.json_fields import ANY, Understood, brief, checked
-from weldlm.tokenizer.json_vocabulary import NamedModel, added_bytes, read_vocab
-from weldlm.tokenizer.parts import Decoder, Normalizer, Pretokenizer
+from weldlm.tokenizer.json_fields import ANY, Understood, brief, checked, written_float
+from weldlm.tokenizer.json_vocabulary import NamedModel, added_bytes, names_by_id, read_vocab
 from weldlm.tokenizer.sentencepiece import (
     MetaspaceCutter,
     RankedBpeModel,
@@ -20,13 +16,11 @@ from weldlm.tokenizer.sentencepiece import (
 )
 
 __all__ = [
-    "DECODERS",
-    "NORMALIZERS",
-    "PRETOKENIZERS",
     "cutter_of",
     "read_character_bpe",
     "read_unigram",
-    "read_words",
+    "write_character_bpe",
+    "write_unigram",
 ]
 
 _UNIGRAM: Understood = {
@@ -47,15 +41,6 @@ _BPE: Understood = {
     "vocab": (ANY,),
     "merges": (ANY,),
 }
-_METASPACE: Understood = {
-    "type": ("Metaspace",),
-    "replacement": (ANY,),
-    "add_prefix_space": (True, False, None),
-    "prepend_scheme": ("always", "first", "never", None),
-    "split": (True, False, None),
-    "str_rep": (ANY, None),
-}
-_SPACE_RUNS = " {2,}"  # the one regular expression that is understood
 
 
 def read_unigram(section: object) -> NamedModel:
@@ -90,7 +75,7 @@ def read_character_bpe(section: object) -> NamedModel:
     """
     fields = checked("model", section, _BPE)
     ids = read_vocab(fields["vocab"])
-    names = list(ids)
+    names = names_by_id(ids)
     merges = read_merges(fields["merges"], ids)
     byte_ids = _byte_ids(names)
     if np.isin(merges[:, :2], byte_ids).any():
@@ -105,10 +90,64 @@ def read_character_bpe(section: object) -> NamedModel:
     return NamedModel(names, model, _spell)
 
 
+def write_unigram(model: UnigramModel, tokens: Sequence[bytes]) -> dict[str, Any]:
+    """The model section.
+
+    Raises:
+        ValueError: the tokenizers library would find other tokens.
+    """
+    num_tokens = len(model.scores)
+    least = float(model.scores.min())
+    if len(model.matched_ids) != num_tokens or abs(model.unknown_score - (least - 10.0)) > 1e-9:
+        raise ValueError(
+            "a Unigram model with tokens that text is not searched for, or with an unknown score "
+            f"of {model.unknown_score} at a least score of {least}, is not written to "
+            "tokenizer.json; expected all tokens, and 10 below the least score"
+        )
+    names = _names(tokens[:num_tokens])
+    scores = map(written_float, model.scores.tolist())
+    return {
+        "type": "Unigram",
+        "unk_id": model.unknown_id,
+        "vocab": [[name, score] for name, score in zip(names, scores, strict=True)],
+        "byte_fallback": bool(model.byte_ids),
+    }
+
+
+def write_character_bpe(model: RankedBpeModel, tokens: Sequence[bytes]) -> dict[str, Any]:
+    """The model section.
+
+    Raises:
+        ValueError: the tokenizers library would find other tokens.
+    """
+    if not model.byte_ids:
+        raise ValueError(
+            "BPE over characters without byte_fallback is not written to tokenizer.json; expected "
+            "a token for each of <0x00> to <0xFF>"
+        )
+    names = _names(tokens)
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": model.fuse_unknown,
+        "byte_fallback": True,
+        "ignore_merges": False,
+        "vocab": {name: token_id for token_id, name in enumerate(names) if name},
+        "merges": [[names[left], names[right]] for left, right, _ in model.merges.tolist()],
+    }
+
+
 def cutter_of(model: RankedBpeModel, names: Sequence[str]) -> MetaspaceCutter | None:
     """Where text without a pretokenizer may be cut without a change of its ids."""
     ids = np.union1d(model.merged_ids, model.merges[:, 2])
     return MetaspaceCutter.of(names[i] for i in ids.tolist())
+
+
+def _names(tokens: Sequence[bytes]) -> list[str]:
+    return [token.decode("utf-8") for token in tokens]
 
 
 def _scored(vocab: object) -> tuple[list[str], list[float]]:
@@ -142,166 +181,3 @@ def _byte_ids(names: Sequence[str]) -> tuple[int, ...]:
 def _spell(name: str, is_added: bool) -> bytes:
     del is_added
     return added_bytes(name)
-
-
-def _read_precompiled(section: dict[str, Any]) -> tuple[Normalizer, ...]:
-    fields = checked(
-        "normalizer", section, {"type": ("Precompiled",), "precompiled_charsmap": (ANY,)}
-    )
-    try:
-        charsmap = base64.b64decode(fields["precompiled_charsmap"], validate=True)
-    except (TypeError, ValueError, binascii.Error) as error:
-        raise ValueError(f"precompiled_charsmap is not base64: {error}") from error
-    return (rewriters.Precompiled(charsmap),)
-
-
-def _read_prepend(section: dict[str, Any]) -> tuple[Normalizer, ...]:
-    fields = checked("normalizer", section, {"type": ("Prepend",), "prepend": (ANY,)})
-    return (rewriters.Prepend(_text("prepend", fields["prepend"])),)
-
-
-def _read_replace(section: dict[str, Any]) -> tuple[Normalizer, ...]:
-    fields = checked(
-        "normalizer", section, {"type": ("Replace",), "pattern": (ANY,), "content": (ANY,)}
-    )
-    content = _text("content", fields["content"])
-    if fields["pattern"] == {"Regex": _SPACE_RUNS}:
-        return (rewriters.Replace(" ", content, 2),)
-    return (rewriters.Replace(_pattern(fields["pattern"]), content),)
-
-
-def _read_strip(section: dict[str, Any]) -> tuple[Normalizer, ...]:
-    both = (True, False)
-    fields = checked(
-        "normalizer", section, {"type": ("Strip",), "strip_left": both, "strip_right": both}
-    )
-    return (rewriters.Strip(fields["strip_left"], fields["strip_right"]),)
-
-
-def _read_nmt(section: dict[str, Any]) -> tuple[Normalizer, ...]:
-    checked("normalizer", section, {"type": ("Nmt",)})
-    return (rewriters.Nmt(),)
-
-
-NORMALIZERS: Mapping[str, Callable[[dict[str, Any]], tuple[Normalizer, ...]]] = {
-    "Precompiled": _read_precompiled,
-    "Prepend": _read_prepend,
-    "Replace": _read_replace,
-    "Strip": _read_strip,
-    "Nmt": _read_nmt,
-}
-
-
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{name} is {brief(value)}, expected a string that is not empty")
-    added_bytes(value)
-    return value
-
-
-def _pattern(pattern: object) -> str:
-    match pattern:
-        case {"String": str(text), **others} if text and not others:
-            return text
-        case _:
-            raise ValueError(
-                f"Replace has the pattern {brief(pattern)}, which is not supported; expected "
-                f'{{"String": ...}} or {{"Regex": "{_SPACE_RUNS}"}}'
-            )
-
-
-def _metaspace(name: str, section: dict[str, Any]) -> tuple[str, rewriters.PrependScheme, bool]:
-    """The replacement, the scheme, and whether text is split."""
-    fields = checked(name, section, _METASPACE)
-    replacement = _text("replacement", fields["replacement"])
-    if len(replacement) != 1:
-        raise ValueError(f"{name} has 'replacement' = {replacement!r}, expected one character")
-    scheme: rewriters.PrependScheme = fields["prepend_scheme"] or "always"
-    if fields["add_prefix_space"] is False:
-        if scheme != "never" and fields["prepend_scheme"] is not None:
-            raise ValueError(f"{name} has no prefix space, but prepend_scheme {scheme!r}")
-        scheme = "never"
-    return replacement, scheme, fields["split"] is not False
-
-
-def _read_metaspace(
-    section: dict[str, Any],
-) -> tuple[tuple[Normalizer, ...], Pretokenizer | None]:
-    replacement, scheme, is_split = _metaspace("pre_tokenizer", section)
-    rewriter = rewriters.Metaspace(replacement, scheme)
-    return (rewriter,), rewriters.DelimiterCutter(replacement) if is_split else None
-
-
-def _read_whitespace_split(
-    section: dict[str, Any],
-) -> tuple[tuple[Normalizer, ...], Pretokenizer | None]:
-    checked("pre_tokenizer", section, {"type": ("WhitespaceSplit",)})
-    return (), rewriters.WhitespaceSplit()
-
-
-def read_words(
-    section: dict[str, Any],
-) -> tuple[tuple[Normalizer, ...], Pretokenizer | None]:
-    """Reads the Sequence of the pretokenizers WhitespaceSplit and Metaspace."""
-    fields = checked("pre_tokenizer", section, {"type": ("Sequence",), "pretokenizers": (ANY,)})
-    match fields["pretokenizers"]:
-        case [{"type": "WhitespaceSplit"} as first, {"type": "Metaspace"} as second]:
-            _read_whitespace_split(first)
-            replacement, scheme, is_split = _metaspace("pre_tokenizer", second)
-        case _:
-            raise ValueError(
-                f"pre_tokenizer is the Sequence {brief(fields['pretokenizers'])}, expected "
-                "WhitespaceSplit and Metaspace"
-            )
-    if scheme != "always" or not is_split:
-        raise ValueError(
-            f"Metaspace behind WhitespaceSplit has prepend_scheme {scheme!r} and split "
-            f"{is_split}, expected 'always' and true"
-        )
-    return (rewriters.MetaspaceWords(replacement),), rewriters.DelimiterCutter(replacement)
-
-
-PRETOKENIZERS: Mapping[
-    str, Callable[[dict[str, Any]], tuple[tuple[Normalizer, ...], Pretokenizer | None]]
-] = {
-    "Metaspace": _read_metaspace,
-    "WhitespaceSplit": _read_whitespace_split,
-    "Sequence": read_words,
-}
-
-
-def _read_metaspace_decoder(section: dict[str, Any]) -> Decoder:
-    replacement, scheme, _ = _metaspace("decoder", section)
-    return rewriters.MetaspaceDecoder(replacement, scheme)
-
-
-def _read_replace_decoder(section: dict[str, Any]) -> Decoder:
-    fields = checked("decoder", section, {"type": ("Sequence",), "decoders": (ANY,)})
-    match fields["decoders"]:
-        case [
-            {"type": "Replace", "pattern": pattern, "content": str(content)},
-            {"type": "ByteFallback"},
-            {"type": "Fuse"},
-            *rest,
-        ]:
-            replaced = _pattern(pattern)
-        case _:
-            raise ValueError(
-                f"decoder is the Sequence {brief(fields['decoders'])}, expected Replace, "
-                "ByteFallback, Fuse and perhaps Strip"
-            )
-    match rest:
-        case []:
-            return rewriters.ReplaceDecoder(replaced, content, "")
-        case [{"type": "Strip", "content": str(stripped), "start": 1, "stop": 0}]:
-            return rewriters.ReplaceDecoder(replaced, content, stripped)
-        case _:
-            raise ValueError(
-                f"decoder ends with {brief(rest)}, expected Strip of one character at the start"
-            )
-
-
-DECODERS: Mapping[str, Callable[[dict[str, Any]], Decoder]] = {
-    "Metaspace": _read_metaspace_decoder,
-    "Sequence": _read_replace_decoder,
-}

@@ -20,6 +20,7 @@ __all__ = [
     "Replace",
     "ReplaceDecoder",
     "Strip",
+    "StripRuns",
     "WhitespaceSplit",
 ]
 
@@ -67,6 +68,18 @@ class Strip:
 
     def build(self) -> _tokenizer.Normalizer:
         return _tokenizer.Strip(self.left, self.right)
+
+
+@dataclass(frozen=True, slots=True)
+class StripRuns:
+    """Removes all occurrences of a string at one end of a text or both."""
+
+    pattern: str
+    left: bool
+    right: bool
+
+    def build(self) -> _tokenizer.Normalizer:
+        return _tokenizer.StripRuns(self.pattern, self.left, self.right)
 
 
 @dataclass(frozen=True, slots=True)

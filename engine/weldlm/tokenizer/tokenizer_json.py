@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from weldlm.atomic_file import replace_text
-from weldlm.tokenizer import json_bpe, json_unigram, json_wordpiece
+from weldlm.tokenizer import json_bpe, json_rewriters, json_unigram, json_wordpiece
 from weldlm.tokenizer.bert import (
     BertNormalizer,
     BertPretokenizer,
@@ -26,6 +26,7 @@ from weldlm.tokenizer.json_batching import (
 )
 from weldlm.tokenizer.json_fields import ANY, Understood, brief, checked, parse_json
 from weldlm.tokenizer.json_pattern import read_byte_level, write_byte_level
+from weldlm.tokenizer.json_spiece import spiece_as_json_parts
 from weldlm.tokenizer.json_template import read_template, write_template
 from weldlm.tokenizer.json_vocabulary import (
     NamedModel,
@@ -34,7 +35,7 @@ from weldlm.tokenizer.json_vocabulary import (
     write_added_token,
 )
 from weldlm.tokenizer.parts import Decoder, Normalizer, PlainDecoder, Pretokenizer, TokenizerParts
-from weldlm.tokenizer.sentencepiece import RankedBpeModel, UnigramModel
+from weldlm.tokenizer.sentencepiece import MetaspaceCutter, RankedBpeModel, UnigramModel
 from weldlm.tokenizer.unicode_normalizers import Lowercase, StripAccents, UnicodeNormalizer
 
 __all__ = ["read_tokenizer_json", "write_tokenizer_json"]
@@ -65,7 +66,7 @@ _MODELS: Mapping[str, Callable[[Section], NamedModel]] = {
     "WordPiece": json_wordpiece.read_wordpiece,
 }
 _NORMALIZERS: Mapping[str, Callable[[Section], tuple[Normalizer, ...]]] = {
-    **json_unigram.NORMALIZERS,
+    **json_rewriters.NORMALIZERS,
     "BertNormalizer": lambda section: (json_wordpiece.read_bert_normalizer(section),),
     "NFC": lambda section: (json_wordpiece.read_unicode_normalizer(section),),
     "NFD": lambda section: (json_wordpiece.read_unicode_normalizer(section),),
@@ -78,13 +79,13 @@ _NORMALIZERS: Mapping[str, Callable[[Section], tuple[Normalizer, ...]]] = {
 _PRETOKENIZERS: Mapping[
     str, Callable[[Section], tuple[tuple[Normalizer, ...], Pretokenizer | None]]
 ] = {
-    **json_unigram.PRETOKENIZERS,
+    **json_rewriters.PRETOKENIZERS,
     "BertPreTokenizer": lambda section: ((), json_wordpiece.read_bert_pretokenizer(section)),
     "ByteLevel": lambda section: ((), read_byte_level(section)),
     "Sequence": lambda section: _read_sequence(section),
 }
 _DECODERS: Mapping[str, Callable[[Section], Decoder]] = {
-    **json_unigram.DECODERS,
+    **json_rewriters.DECODERS,
     "ByteLevel": json_bpe.read_byte_level_decoder,
     "WordPiece": json_wordpiece.read_wordpiece_decoder,
 }
@@ -145,7 +146,7 @@ def _read_pretokenizer(
 def _read_sequence(section: Section) -> tuple[tuple[Normalizer, ...], Pretokenizer | None]:
     match section:
         case {"pretokenizers": [*_, {"type": "Metaspace"}]}:
-            return json_unigram.PRETOKENIZERS["Sequence"](section)
+            return json_rewriters.PRETOKENIZERS["Sequence"](section)
     return (), read_byte_level(section)
 
 
@@ -167,15 +168,14 @@ def _read(name: str, section: object, readers: Mapping[str, Callable[[Section], 
 
 
 def _document(parts: TokenizerParts) -> Section:
-    if parts.rewriters:
-        raise ValueError(f"{parts.rewriters[0]} is not written to tokenizer.json")
+    parts = spiece_as_json_parts(parts)
     return {
         "version": "1.0",
         "truncation": write_truncation(parts.truncation),
         "padding": write_padding(parts.padding),
         "added_tokens": [write_added_token(token) for token in parts.added_tokens],
         "normalizer": _write_normalizers(parts.normalizers),
-        "pre_tokenizer": _write_pretokenizer(parts.pretokenizer),
+        "pre_tokenizer": _write_pretokenizer(parts),
         "post_processor": write_template(parts.template, parts.added_tokens),
         "decoder": _write_decoder(parts.decoder),
         "model": _write_model(parts),
@@ -188,9 +188,13 @@ def _write_model(parts: TokenizerParts) -> Section:
             return json_bpe.write_bpe(model, parts.tokens, parts.added_tokens)
         case WordPieceModel() as model:
             return json_wordpiece.write_wordpiece(model, parts.tokens)
+        case UnigramModel() as model:
+            return json_unigram.write_unigram(model, parts.tokens)
+        case RankedBpeModel() as model:
+            return json_unigram.write_character_bpe(model, parts.tokens)
     raise ValueError(
         f"{type(parts.model).__name__} is not written to tokenizer.json; expected the merges of "
-        "byte-level BPE, or WordPiece"
+        "BPE, Unigram or WordPiece"
     )
 
 
@@ -211,13 +215,19 @@ def _write_normalizer(normalizer: Normalizer) -> Section:
             return json_wordpiece.write_lowercase()
         case StripAccents():
             return json_wordpiece.write_strip_accents()
-    raise ValueError(f"{normalizer} is not written to tokenizer.json")
+    return json_rewriters.write_normalizer(normalizer)
 
 
-def _write_pretokenizer(pretokenizer: Pretokenizer | None) -> Section:
-    if isinstance(pretokenizer, BertPretokenizer):
-        return json_wordpiece.write_bert_pretokenizer()
-    return write_byte_level(pretokenizer)
+def _write_pretokenizer(parts: TokenizerParts) -> Section | None:
+    pretokenizer = parts.pretokenizer
+    if isinstance(parts.model, BpeModel | WordPieceModel) and not parts.rewriters:
+        if isinstance(pretokenizer, BertPretokenizer):
+            return json_wordpiece.write_bert_pretokenizer()
+        return write_byte_level(pretokenizer)
+    # cuts that no token crosses need not be said
+    if not parts.rewriters and isinstance(pretokenizer, MetaspaceCutter | None):
+        return None
+    return json_rewriters.write_pretokenizer(parts.rewriters, pretokenizer)
 
 
 def _write_decoder(decoder: Decoder) -> Section:
@@ -225,4 +235,4 @@ def _write_decoder(decoder: Decoder) -> Section:
         return json_wordpiece.write_wordpiece_decoder(decoder)
     if decoder == PlainDecoder():
         return json_bpe.write_byte_level_decoder()
-    raise ValueError(f"{decoder} is not written to tokenizer.json")
+    return json_rewriters.write_decoder(decoder)
