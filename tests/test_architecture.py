@@ -20,6 +20,7 @@ CODE = [
 IMPORT_ORDER = (
     ("atomic_file",),
     ("packing", "config", "tokenizer", "sealed_folder", "train_settings", "interrupt", "precision"),
+    ("memory", "config_fields"),
     ("layers", "families", "data", "stopped_text"),
     ("transformer",),
     ("heads",),
@@ -28,7 +29,7 @@ IMPORT_ORDER = (
     ("checkpoint", "token_loss", "metrics", "progress"),
     ("training_loop",),
     ("pacing",),
-    ("trainer", "generate"),
+    ("trainer", "generation"),
     ("job_record",),
     (
         "finetune",

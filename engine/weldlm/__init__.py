@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from weldlm.config import ModelConfig as ModelConfig
     from weldlm.config import preset as preset
-    from weldlm.generate import generate as generate
+    from weldlm.generation import generate as generate
     from weldlm.heads import CausalLM as CausalLM
     from weldlm.packing import PackedBatch as PackedBatch
     from weldlm.sampling import SamplingSettings as SamplingSettings
@@ -29,7 +29,7 @@ _HOMES = {
     "Tokenizer": "weldlm.tokenizer",
     "TrainSettings": "weldlm.train_settings",
     "Trainer": "weldlm.trainer",
-    "generate": "weldlm.generate",
+    "generate": "weldlm.generation",
     "load_pretrained": "weldlm.weights",
     "preset": "weldlm.config",
     "save_pretrained": "weldlm.weights",

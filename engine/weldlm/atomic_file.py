@@ -1,6 +1,7 @@
 """Files that exist whole or not at all: written aside, synced to the disk, renamed."""
 
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ def replace_file(path: Path) -> Iterator[Path]:
     """Yields a path to write to; the file there becomes `path` when the block ends well.
 
     `path` is at every moment either the old file or the new one; nothing stays if the block fails.
+    It gets the mode that the umask gives, whatever the writer set.
 
     Raises:
         OSError: the file cannot be written, for example because the disk is full.
@@ -23,7 +25,10 @@ def replace_file(path: Path) -> Iterator[Path]:
     writer = f"{os.getpid()}-{threading.get_ident()}"
     draft = path.with_name(f".{path.name}.{writer}{DRAFT_SUFFIX}")
     try:
+        draft.touch()
+        mode = stat.S_IMODE(draft.stat().st_mode)
         yield draft
+        draft.chmod(mode)
         sync(draft)
         draft.replace(path)
     finally:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from weldlm.config import ModelConfig
+from weldlm.memory import require_cache_memory
 from weldlm.packing import PackedBatch
 
 __all__ = ["KVCache"]
@@ -45,6 +46,7 @@ class KVCache:
             raise ValueError(
                 f"num_sequences {num_sequences} and capacity {capacity}; expected at least 1 each"
             )
+        require_cache_memory(config, num_sequences, capacity, dtype=dtype, device=device)
         self.capacity = capacity
         self.lengths = [0] * num_sequences
         self._slots = list(range(num_sequences))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from weldlm.config import ModelConfig, preset
 from weldlm.data import PackingPlan
-from weldlm.generate import generate
+from weldlm.generation import generate
 from weldlm.heads import CausalLM
 from weldlm.objectives import causal_lm_labels
 from weldlm.packing import PackedBatch

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from weldlm.atomic_file import replace_text
-from weldlm.generate import LanguageModel
+from weldlm.generation import LanguageModel
 from weldlm.sampling import SamplingSettings
 from weldlm.tokenizer import Tokenizer
 
@@ -39,7 +39,7 @@ def describe_job(
     job = {
         "prompts": digest,
         "model": _fingerprint(model),
-        "vocab_size": tokenizer.vocab_size,
+        "tokenizer": _tokens_fingerprint(tokenizer),
         **dataclasses.asdict(settings),
     }
     return dict(json.loads(json.dumps(job)))
@@ -85,6 +85,15 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def _tokens_fingerprint(tokenizer: Tokenizer) -> str:
+    parts = tokenizer.parts
+    digest = hashlib.sha256()
+    for token in parts.tokens:
+        digest.update(f"{len(token)}:".encode() + token)
+    digest.update(repr(parts.added_tokens).encode(errors="surrogatepass"))
+    return digest.hexdigest()
 
 
 def _fingerprint(model: LanguageModel) -> str:

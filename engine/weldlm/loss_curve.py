@@ -24,9 +24,14 @@ def draw_loss_curve(metrics: str | Path, svg: str | Path) -> None:
         svg: file to write.
 
     Raises:
-        ValueError: no line holds a finite loss.
+        ValueError: no line holds a finite loss, or one is not JSON.
     """
-    rows = [json.loads(line) for line in Path(metrics).read_text(encoding="utf-8").splitlines()]
+    try:
+        rows = [json.loads(line) for line in Path(metrics).read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise ValueError(
+            f"{metrics} is damaged ({error}); expected JSON lines; mend or remove it"
+        ) from error
     training, validation = _points(rows, "loss"), _points(rows, "valid_loss")
     if not training:
         raise ValueError(f"{metrics} holds no finite loss; expected lines with step and loss")

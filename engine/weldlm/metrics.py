@@ -51,7 +51,13 @@ def _cut(path: Path, step: int, evaluated_step: int) -> None:
     """Drops the lines after `step`, and a last line that a kill left unfinished."""
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8 (byte {error.start}); expected the JSON lines of this run; mend "
+            "it, or remove it to go on without what it says of earlier steps"
+        ) from error
     kept = [line for line in lines if _is_kept(line, step, evaluated_step)]
     replace_text(path, "".join(f"{line}\n" for line in kept))
 

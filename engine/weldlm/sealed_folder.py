@@ -8,12 +8,14 @@ folder therefore finds all of it, and can prove it.
 import fcntl
 import hashlib
 import json
+import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from weldlm.atomic_file import DRAFT_SUFFIX, sync
 
@@ -21,15 +23,18 @@ __all__ = [
     "Draft",
     "check_hashes",
     "check_sizes",
+    "lock_file",
     "lock_folder",
     "read_manifest",
     "remove_drafts",
     "remove_folder",
+    "replace_folder",
     "seal_folder",
 ]
 
 MANIFEST = "manifest.json"
 _CHUNK_BYTES = 1 << 20
+_REMEDY = "restore it from a copy, or remove the folder to have it made again"
 
 
 @dataclass(slots=True)
@@ -54,16 +59,32 @@ def seal_folder(folder: Path, *, replace: bool = False) -> Iterator[Draft]:
     """
     if folder.exists() and not replace:
         raise FileExistsError(f"{folder} exists; remove it or choose another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Draft(_hidden(folder, DRAFT_SUFFIX))
-    shutil.rmtree(draft.path, ignore_errors=True)
-    draft.path.mkdir()
-    try:
+    with replace_folder(folder) as path:
+        draft = Draft(path)
         yield draft
         _write_manifest(draft)
-        _move_into_place(draft.path, folder)
+
+
+@contextmanager
+def replace_folder(folder: Path) -> Iterator[Path]:
+    """Yields a folder to write to; it becomes `folder` when the block ends, without a manifest.
+
+    An old folder of that name gives way in the end; it stays if the block fails.
+
+    Raises:
+        OSError: it cannot be written, for example because the disk is full.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = _hidden(folder, DRAFT_SUFFIX)
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    try:
+        yield draft
+        for path in (draft, *draft.rglob("*")):
+            sync(path)
+        _move_into_place(draft, folder)
     finally:
-        shutil.rmtree(draft.path, ignore_errors=True)
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 @contextmanager
@@ -79,18 +100,34 @@ def lock_folder(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
     with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BlockingIOError(
-                f"{folder} is in use by another program; wait for it or choose another folder"
-            ) from error
+        _lock(file, folder)
         try:
             yield
         finally:
             if is_new and list(folder.iterdir()) == [path]:
                 path.unlink()
                 folder.rmdir()
+
+
+@contextmanager
+def lock_file(path: Path) -> Iterator[None]:
+    """Keeps other programs that lock `path` out until the block ends or the program dies.
+
+    The lock is a hidden file beside it, which goes with the block.
+
+    Raises:
+        BlockingIOError: another program holds the lock.
+    """
+    lock = _hidden(path, ".lock")
+    with lock.open("w") as file:
+        _lock(file, path)
+        # one who held it may have removed it after we opened it
+        if not lock.exists() or not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+            raise _in_use(path)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def remove_folder(folder: Path) -> None:
@@ -119,15 +156,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        what = "does not exist" if folder.is_dir() else "cannot be read: there is no such folder"
-        raise FileNotFoundError(f"{path} {what}; expected a folder that was written completely")
+        is_there = folder.is_dir()
+        what = "does not exist" if is_there else "cannot be read: there is no such folder"
+        remedy = _REMEDY if is_there else "check the path, or restore the folder from a copy"
+        raise FileNotFoundError(
+            f"{path} {what}; expected a folder that was written completely; {remedy}"
+        )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         for name, entry in manifest["files"].items():
             if not isinstance(entry["bytes"], int) or not isinstance(entry["sha256"], str):
                 raise TypeError(f"entry {name!r}")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); expected a manifest in JSON") from error
+        raise ValueError(
+            f"{path} is damaged ({error}); expected a manifest in JSON; {_REMEDY}"
+        ) from error
     return dict(manifest)
 
 
@@ -140,10 +183,12 @@ def check_sizes(folder: Path, manifest: dict[str, Any]) -> None:
     for name, entry in manifest["files"].items():
         path = folder / name
         if not path.is_file():
-            raise ValueError(f"{path} is missing; expected {entry['bytes']} bytes")
+            raise ValueError(f"{path} is missing; expected {entry['bytes']} bytes; {_REMEDY}")
         found = path.stat().st_size
         if found != entry["bytes"]:
-            raise ValueError(f"{path} has {found} bytes; expected {entry['bytes']}: it is damaged")
+            raise ValueError(
+                f"{path} has {found} bytes; expected {entry['bytes']}: it is damaged; {_REMEDY}"
+            )
 
 
 def check_hashes(folder: Path, manifest: dict[str, Any]) -> None:
@@ -158,29 +203,44 @@ def check_hashes(folder: Path, manifest: dict[str, Any]) -> None:
         if found != entry["sha256"]:
             raise ValueError(
                 f"{folder / name} has SHA-256 {found[:12]}...; "
-                f"expected {entry['sha256'][:12]}...: it is damaged"
+                f"expected {entry['sha256'][:12]}...: it is damaged; {_REMEDY}"
             )
 
 
 def _write_manifest(draft: Draft) -> None:
     files = {}
     for path in sorted(path for path in draft.path.rglob("*") if path.is_file()):
-        sync(path)
         name = path.relative_to(draft.path).as_posix()
         files[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
     manifest = draft.path / MANIFEST
     text = json.dumps({**draft.about, "files": files}, indent=2) + "\n"
     manifest.write_text(text, encoding="utf-8")
-    sync(manifest)
-    for path in (draft.path, *(path for path in draft.path.rglob("*") if path.is_dir())):
-        sync(path)
+    mode = stat.S_IMODE(manifest.stat().st_mode)  # as the umask gives it; some writers do not ask
+    for name in files:
+        (draft.path / name).chmod(mode)
 
 
 def _move_into_place(draft: Path, folder: Path) -> None:
+    old = _hidden(folder, f".old{DRAFT_SUFFIX}")
+    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
-        remove_folder(folder)
+        folder.rename(old)
     draft.rename(folder)
     sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _lock(file: IO[str], path: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise _in_use(path) from error
+
+
+def _in_use(path: Path) -> BlockingIOError:
+    return BlockingIOError(
+        f"{path} is in use by another program; wait for it or choose another path"
+    )
 
 
 def _hidden(folder: Path, suffix: str) -> Path:

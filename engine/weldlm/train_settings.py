@@ -39,6 +39,11 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} is {value}; expected a finite number above 0")
+        if self.minutes is not None and self.minutes > _MOST_MINUTES:
+            raise ValueError(
+                f"minutes is {self.minutes:g}; expected at most {_MOST_MINUTES}, a year; "
+                "give fewer, or give steps"
+            )
         for name in _AT_LEAST_ZERO:
             value = getattr(self, name)
             if value is not None and not value >= 0:
@@ -81,6 +86,7 @@ FREE_TO_CHANGE = frozenset(
     ("minutes", "micro_batch_rows", "eval_every", "eval_rows", "save_every", "keep_checkpoints")
 )
 
+_MOST_MINUTES = 366 * 24 * 60
 _AT_LEAST_ONE = (
     "steps",
     "rows_per_step",

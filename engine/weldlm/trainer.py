@@ -26,6 +26,7 @@ from weldlm.checkpoint import (
 from weldlm.data import PackingPlan, TokenShards
 from weldlm.heads import CausalLM
 from weldlm.interrupt import StopRequest, catch_signals
+from weldlm.memory import require_training_memory
 from weldlm.metrics import MetricsFile
 from weldlm.optim import build_optimizer
 from weldlm.pacing import count_affordable_steps
@@ -68,6 +69,7 @@ class Trainer:
             ValueError: the settings, the data and the model do not fit together.
         """
         _check_model(model, settings)
+        require_training_memory(model.config, settings, next(model.parameters()).device)
         for shards in (data, *([] if valid is None else [valid])):
             _check_data(shards, model)
         self.model = model
@@ -107,6 +109,7 @@ class Trainer:
         optimizer = build_optimizer(self.model, settings)
         torch.manual_seed(settings.seed)
         if checkpoint is not None:
+            self._verify_data()
             restore(checkpoint, model=self.model, optimizer=optimizer)
         self._tell_start(state, checkpoint)
         metrics_file = MetricsFile(
@@ -176,6 +179,7 @@ class Trainer:
                 settings.changed(dtype=resolve_dtype(given.dtype, self._device))
             )
         else:
+            _tell_kept_steps(given, saved)
             settings = settings.changed(
                 steps=given.steps if given.minutes is None else saved.steps,
                 warmup_steps=_first_known(given.warmup_steps, saved.warmup_steps),
@@ -209,6 +213,12 @@ class Trainer:
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
 
+    def _verify_data(self) -> None:
+        """A run that goes on must go on with the tokens it began with."""
+        self.data.verify()
+        if self.valid is not None:
+            self.valid.verify()
+
     def _tell_start(self, state: RunState, checkpoint: Path | None) -> None:
         report = StartReport(
             settings=state.settings,
@@ -220,6 +230,18 @@ class Trainer:
         )
         for callback in self.callbacks:
             callback.on_start(report)
+
+
+def _tell_kept_steps(given: TrainSettings, saved: TrainSettings) -> None:
+    if given.minutes is not None and given.minutes != saved.minutes:
+        measured = "" if saved.minutes is None else f" that were measured for {saved.minutes:g}"
+        _logger.warning(
+            "minutes is %g, but the run keeps the %d steps%s; for more, start anew in another "
+            "folder",
+            given.minutes,
+            saved.steps,
+            measured,
+        )
 
 
 def _first_known(*values: int | None) -> int | None:

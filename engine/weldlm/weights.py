@@ -12,6 +12,7 @@ from torch import Tensor
 
 from weldlm.atomic_file import replace_file, replace_text
 from weldlm.config import ModelConfig
+from weldlm.config_fields import check_fields
 from weldlm.families import FAMILIES, Family, Rule
 from weldlm.heads import CausalLM
 
@@ -56,6 +57,7 @@ def load_config(folder: str | Path) -> ModelConfig:
                 f"{path}: {name} = {theirs[name]!r} is not supported; expected {expected!r}"
             )
     try:
+        check_fields(theirs)
         return family.read(theirs)
     except KeyError as error:
         raise ValueError(f"{path} lacks the field {error.args[0]!r}") from error

@@ -12,7 +12,7 @@ from torch import Tensor
 from tests.engine.tiny_models import tiny_config, tiny_model
 from weldlm.batch_job import JobCounts, JobFiles, run_batch_job
 from weldlm.cache import KVCache
-from weldlm.generate import generate
+from weldlm.generation import generate
 from weldlm.packing import PackedBatch
 from weldlm.sampling import SamplingSettings
 from weldlm.tokenizer import Tokenizer

@@ -11,7 +11,7 @@ def test_text_file_is_one_document(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("one\ntwo\n")
 
-    assert list(read_documents(path)) == [Document(str(path), "one\ntwo\n")]
+    assert list(read_documents(path)) == [Document("a.txt", "one\ntwo\n")]
 
 
 def test_json_lines_are_one_document_each(tmp_path: Path) -> None:

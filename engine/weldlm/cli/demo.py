@@ -120,7 +120,7 @@ def _judge(model: "CausalLM", tokenizer: "Tokenizer", held_out: list["Document"]
 
 def _complete(model: "CausalLM", tokenizer: "Tokenizer") -> None:
     from weldlm.demo import PROMPTS
-    from weldlm.generate import stream
+    from weldlm.generation import stream
     from weldlm.sampling import SamplingSettings
 
     settings = SamplingSettings(max_tokens=80, temperature=0.7, top_p=0.9, seed=1)

@@ -95,7 +95,7 @@ def generate(
 def _stream(
     model: "CausalLM", tokenizer: "Tokenizer", prompt: str, settings: "SamplingSettings"
 ) -> int:
-    from weldlm.generate import stream
+    from weldlm.generation import stream
 
     pieces = stream(model, tokenizer, prompt, settings)  # checks the prompt
     click.echo(prompt, nl=False)

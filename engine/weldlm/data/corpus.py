@@ -24,7 +24,7 @@ _FEWEST_FILES = 100  # a standard library with fewer sources has been stripped
 class Document:
     """A text and where it came from."""
 
-    name: str
+    name: str  # below the folder that was read, so that the same files elsewhere have it too
     text: str
 
 
@@ -37,18 +37,18 @@ def read_documents(path: str | Path) -> Iterator[Document]:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix in _TEXT_SUFFIXES)
+        files = sorted(
+            file for file in path.rglob("*") if file.suffix in _TEXT_SUFFIXES and file.is_file()
+        )
         if not files:
             expected = ", ".join(_TEXT_SUFFIXES)
             raise FileNotFoundError(f"{path} holds no text files; expected files named {expected}")
         for file in files:
-            yield from read_documents(file)
+            yield from _read_file(file, file.relative_to(path).as_posix())
     elif not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; expected a text file or a folder of them")
-    elif path.suffix == ".jsonl":
-        yield from _read_lines(path)
     else:
-        yield Document(str(path), _read_text(path))
+        yield from _read_file(path, path.name)
 
 
 def standard_library() -> list[Document]:
@@ -71,7 +71,7 @@ def standard_library() -> list[Document]:
 
 def is_held_out(name: str, fraction: float) -> bool:
     """Whether the document `name` is kept from training; stable as the corpus grows."""
-    digest = hashlib.sha256(name.encode()).digest()
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
 
 
@@ -98,8 +98,16 @@ def _read_text(path: Path) -> str:
         ) from error
 
 
-def _read_lines(path: Path) -> Iterator[Document]:
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+def _read_file(path: Path, name: str) -> Iterator[Document]:
+    if path.suffix == ".jsonl":
+        yield from _read_lines(path, name)
+    else:
+        yield Document(name, _read_text(path))
+
+
+def _read_lines(path: Path, name: str) -> Iterator[Document]:
+    # not splitlines: JSON may hold U+2028 and its like as they are
+    for number, line in enumerate(_read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -108,4 +116,16 @@ def _read_lines(path: Path) -> Iterator[Document]:
             raise ValueError(f"{path}:{number} is not valid JSON: {error.msg}") from error
         if not isinstance(row, dict) or not isinstance(row.get("text"), str):
             raise ValueError(f'{path}:{number} is {line[:60]!r}; expected {{"text": "..."}}')
-        yield Document(f"{path}:{number}", row["text"])
+        _require_unicode(row["text"], f"{path}:{number}")
+        yield Document(f"{name}:{number}", row["text"])
+
+
+def _require_unicode(text: str, place: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = text[error.start]
+        raise ValueError(
+            f"{place} holds half a character, the lone surrogate {half!a}, in its text; "
+            "expected pairs of surrogates; mend the line or leave it out"
+        ) from error

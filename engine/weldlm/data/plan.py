@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from weldlm.data.shards import TokenShards
+from weldlm.memory import require_memory, step_bytes
 from weldlm.packing import PackedBatch
 
 __all__ = ["PackingPlan"]
@@ -48,7 +49,15 @@ class PackingPlan:
         """Returns the plan's rows `first` to `first + count`, end to end.
 
         Each piece of a document inside a row is a sequence of its own.
+
+        Raises:
+            ValueError: so many rows do not fit into memory.
         """
+        require_memory(
+            step_bytes(count * self.row_length),
+            f"a step of {count:,} rows of {self.row_length:,} tokens",
+            advice="lower rows_per_step or row_length",
+        )
         places = [self._place(row) * self.row_length for row in range(first, first + count)]
         parts = [self.pieces(place, place + self.row_length) for place in places]
         starts, lengths = zip(*parts, strict=True)

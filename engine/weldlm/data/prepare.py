@@ -65,16 +65,20 @@ def prepare_corpus(
         "vocabulary": vocabulary,
     }
     with lock_folder(folder):
-        if (folder / _TRAIN).is_dir():  # written last
+        kept, rest = hold_out(documents, held_out)
+        is_prepared = (folder / _TRAIN).is_dir()  # written last
+        if is_prepared:
             _check_source(folder / _SOURCE, source)
         else:
-            kept, rest = hold_out(documents, held_out)
+            _check_text(documents, kept, held_out)
             _write(folder, kept, rest, tokenizer, source)
-        has_valid = (folder / _VALID).is_dir()
+        ours = Tokenizer.from_file(folder / _TOKENIZER)
+        if rest and not (folder / _VALID).is_dir():  # removed because it was damaged
+            tokenize_documents(rest, ours, folder / _VALID)
         return Corpus(
-            Tokenizer.from_file(folder / _TOKENIZER),
-            TokenShards.open(folder / _TRAIN),
-            TokenShards.open(folder / _VALID) if has_valid else None,
+            ours,
+            TokenShards.open(folder / _TRAIN, verify=is_prepared),
+            TokenShards.open(folder / _VALID, verify=is_prepared) if rest else None,
         )
 
 
@@ -85,8 +89,6 @@ def _write(
     tokenizer: Tokenizer | Callable[[Iterable[str]], Tokenizer],
     source: dict[str, object],
 ) -> None:
-    if not any(document.text.strip() for document in kept):
-        raise ValueError("the data holds no text; expected at least one document that is not empty")
     if not isinstance(tokenizer, Tokenizer):
         tokenizer = tokenizer(document.text for document in kept)
     tokenizer.save(folder / _TOKENIZER)
@@ -100,6 +102,22 @@ def _write(
     tokenize_documents(kept, tokenizer, folder / _TRAIN)
 
 
+def _check_text(documents: Sequence[Document], kept: list[Document], held_out: float) -> None:
+    if any(document.text.strip() for document in kept):
+        return
+    if any(document.text.strip() for document in documents):
+        raise ValueError(
+            f"held_out is {held_out}, which keeps all text of the {len(documents)} documents from "
+            "training; expected some to be left; lower held_out or give more documents"
+        )
+    names = [document.name for document in documents[:3]]
+    names += ["..."] if len(documents) > len(names) else []
+    raise ValueError(
+        f"the data ({', '.join(names) or 'no document'}) holds no text; expected at least one "
+        "document that is not empty; give another file"
+    )
+
+
 def _hash(documents: Sequence[Document]) -> str:
     digest = hashlib.sha256()
     for document in documents:
@@ -108,13 +126,36 @@ def _hash(documents: Sequence[Document]) -> str:
 
 
 def _check_source(path: Path, source: dict[str, object]) -> None:
-    prepared = json.loads(path.read_text(encoding="utf-8"))
+    prepared = _read_source(path)
+    if prepared.get("sha256") != source["sha256"]:
+        raise ValueError(
+            f"{path.parent.parent} was prepared from other texts ({prepared.get('documents')} "
+            f"documents, those given are {source['documents']}); give the files that it was made "
+            "from, as they were and under the same names, or another folder"
+        )
     for name, value in source.items():
         if prepared.get(name) != value:
             raise ValueError(
                 f"{path.parent.parent} was prepared with {name} {prepared.get(name)}, but {value} "
                 "is given; give the same again, or another folder"
             )
+
+
+def _read_source(path: Path) -> dict[str, object]:
+    try:
+        prepared = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problem = "does not exist"
+    except ValueError as error:
+        problem = f"is damaged ({error})"
+    else:
+        if isinstance(prepared, dict):
+            return prepared
+        problem = "is damaged"
+    raise ValueError(
+        f"{path} {problem}; expected the record of what the data was prepared from; restore it, "
+        f"or remove {path.parent} to have the data prepared again"
+    )
 
 
 def hold_out(

@@ -177,6 +177,7 @@ class TokenShards:
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
         tokens_in_files: list[int] = manifest["tokens_in_files"]
         self.folder = folder
+        self._is_verified = False
         self.vocab_size: int = manifest["vocab_size"]
         self.num_documents: int = manifest["num_documents"]
         self.num_tokens: int = manifest["num_tokens"]
@@ -215,11 +216,24 @@ class TokenShards:
                 f"{folder} holds {manifest.get('kind', 'something else')!r}, version "
                 f"{manifest.get('version')}; expected {_KIND!r}, version {_VERSION}"
             )
-        (check_hashes if verify else check_sizes)(folder, manifest)
+        check_sizes(folder, manifest)
         try:
-            return cls(folder, manifest)
+            shards = cls(folder, manifest)
         except (KeyError, TypeError, OSError) as error:
             raise ValueError(f"{folder}: the manifest does not fit the files: {error!r}") from error
+        if verify:
+            shards.verify()
+        return shards
+
+    def verify(self) -> None:
+        """Reads every file and compares its hash, once for these shards.
+
+        Raises:
+            ValueError: a file is damaged.
+        """
+        if not self._is_verified:
+            check_hashes(self.folder, read_manifest(self.folder))
+            self._is_verified = True
 
     @property
     def lengths(self) -> Ints:

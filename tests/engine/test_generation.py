@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.engine.tiny_models import tiny_model
-from weldlm.generate import BatchLimits, LanguageModel, Prompt, complete, generate
+from weldlm.generation import BatchLimits, LanguageModel, Prompt, complete, generate
 from weldlm.heads import CausalLM
 from weldlm.packing import PackedBatch
 from weldlm.sampling import SamplingSettings, sample

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.engine.tiny_models import tiny_config, tiny_model
 from weldlm.cache import KVCache
-from weldlm.generate import Completion, generate, stream
+from weldlm.generation import Completion, generate, stream
 from weldlm.packing import PackedBatch
 from weldlm.sampling import SamplingSettings
 from weldlm.tokenizer import AddedToken, Tokenizer, TokenizerParts
