@@ -27,7 +27,9 @@ def attention(
     q_max_length: int,
     k_max_length: int,
     is_causal: bool,
+    window: int | None = None,
     scale: float | None = None,
+    softcap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Attends within each sequence of a packed batch.
 
@@ -40,22 +42,32 @@ def attention(
         q_max_length: length of the longest query sequence, on the host (no synchronization).
         k_max_length: the same for keys.
         is_causal: a query sees no later key; the last query is aligned with the last key.
+        window: a query sees no key that is this many places or more before it, nor, without
+            `is_causal`, behind it.
         scale: factor of the scores, 1 / sqrt(head_dim) where None.
+        softcap: scores become softcap * tanh(scores / softcap).
 
     Returns:
         out [T, num_heads, value_dim] in the dtype of `q`, and lse [num_heads, T] in fp32, the
         log-sum-exp of the scores (no gradient). A query without a visible key gives 0 and -inf.
 
     Raises:
-        ValueError: shapes do not fit.
+        ValueError: shapes do not fit, or `window` or `softcap` is not above 0.
     """
     _check(q, k, v, q_offsets, k_offsets)
+    for name, value in (("window", window), ("softcap", softcap)):
+        if value is not None and value <= 0:
+            raise ValueError(f"{name} is {value}; expected a value above 0, or None for none")
+    if window is not None and window >= max(q_max_length, k_max_length):
+        window = None  # no two tokens are that far apart
     scale = q.shape[2] ** -0.5 if scale is None else scale
-    backend = choose("attention", q)
+    options = {"window": window, "softcap": softcap}
+    used = tuple(name for name, value in options.items() if value is not None)
+    backend = choose("attention", q, used)
     if backend == "reference":
-        return reference.attention(q, k, v, q_offsets, k_offsets, is_causal, scale)
+        return reference.attention(q, k, v, q_offsets, k_offsets, is_causal, window, scale, softcap)
     return _attention(  # type: ignore[no-any-return]
-        q, k, v, q_offsets, k_offsets, q_max_length, k_max_length, is_causal, scale, backend
+        q, k, v, q_offsets, k_offsets, q_max_length, k_max_length, is_causal, window, scale, backend
     )
 
 
@@ -83,11 +95,12 @@ def _forward(
     q_max_length: int,
     k_max_length: int,
     is_causal: bool,
+    window: int | None,
     scale: float,
     backend: Any,
 ) -> tuple[Tensor, Tensor]:
     return implementation("attention", backend).attention(  # type: ignore[no-any-return]
-        q, k, v, q_offsets, k_offsets, q_max_length, k_max_length, is_causal, scale
+        q, k, v, q_offsets, k_offsets, q_max_length, k_max_length, is_causal, window, scale
     )
 
 
@@ -106,7 +119,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 def _backward(ctx: Any, grad_out: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     grad_q, grad_k, grad_v = _backward_op(grad_out, *ctx.saved_tensors, *ctx.settings)
-    return grad_q, grad_k, grad_v, *(None,) * 7
+    return grad_q, grad_k, grad_v, *(None,) * 8
 
 
 def _backward_implementation(
@@ -121,6 +134,7 @@ def _backward_implementation(
     q_max_length: int,
     k_max_length: int,
     is_causal: bool,
+    window: int | None,
     scale: float,
     backend: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -136,6 +150,7 @@ def _backward_implementation(
         q_max_length,
         k_max_length,
         is_causal,
+        window,
         scale,
     )
 
@@ -148,7 +163,8 @@ def _backward_fake(
 
 _forward_op = register(
     "attention(Tensor q, Tensor k, Tensor v, Tensor q_offsets, Tensor k_offsets,"
-    " SymInt q_max_length, SymInt k_max_length, bool is_causal, float scale, str backend)"
+    " SymInt q_max_length, SymInt k_max_length,"
+    " bool is_causal, int? window, float scale, str backend)"
     " -> (Tensor out, Tensor lse)",
     _forward,
     _forward_fake,
@@ -156,7 +172,7 @@ _forward_op = register(
 _backward_op = register(
     "attention_backward(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse,"
     " Tensor q_offsets, Tensor k_offsets, SymInt q_max_length, SymInt k_max_length,"
-    " bool is_causal, float scale, str backend)"
+    " bool is_causal, int? window, float scale, str backend)"
     " -> (Tensor grad_q, Tensor grad_k, Tensor grad_v)",
     _backward_implementation,
     _backward_fake,

@@ -1,0 +1,116 @@
+"""Options of attention that change which keys a query sees, or how scores become weights."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.kernels.oracle import assert_equals_reference
+from tests.kernels.test_attention import Case, call, make_inputs, packed
+from weldlm_kernels import attention, explain, use_backend
+
+WINDOWED = {
+    "causal": Case((5, 130, 300), window=7),
+    "full": Case((5, 130, 300), window=7, is_causal=False),
+    "neighbors": Case((9, 140), window=2),
+    "neighbors-full": Case((9, 140), window=2, is_causal=False),
+    "wider-than-a-chunk": Case((400, 129), window=200, num_heads=4, num_kv_heads=2),
+    "wider-than-a-chunk-full": Case((400, 129), window=200, is_causal=False),
+    "more-keys": Case((1, 70, 3), (200, 130, 3), window=50, num_behind=2),
+    "more-keys-full": Case((1, 70, 3), (200, 130, 3), window=50, is_causal=False),
+    "fewer-keys": Case((9, 140, 3), (4, 70, 3), window=20),
+    "fewer-keys-full": Case((9, 200, 3), (4, 70, 0), window=20, is_causal=False),
+    "some-sequences-wider": Case((3, 300, 60), window=60),
+}
+
+
+def dense_attention(
+    case: Case, inputs: dict[str, Tensor], *, window: int | None, softcap: float | None
+) -> Tensor:
+    """Softmax over a dense score matrix, sequence by sequence, of equal query and key lengths."""
+    outs = []
+    for start, end in pairwise(packed(case)["q_offsets"].tolist()):
+        q, k, v = (x[start:end].transpose(0, 1) for x in inputs.values())
+        scores = q @ k.transpose(1, 2) * (case.scale or case.head_dim**-0.5)
+        if softcap is not None:
+            scores = softcap * (scores / softcap).tanh()
+        places = torch.arange(end - start)
+        behind = places.unsqueeze(1) - places
+        is_seen = torch.ones_like(behind, dtype=torch.bool)
+        if case.is_causal:
+            is_seen &= behind >= 0
+        if window is not None:
+            is_seen &= behind.abs() < window
+        outs.append((scores.masked_fill(~is_seen, -torch.inf).softmax(-1) @ v).transpose(0, 1))
+    return torch.cat(outs)
+
+
+@pytest.mark.parametrize("is_causal", [True, False], ids=["causal", "full"])
+@pytest.mark.parametrize(
+    ("window", "softcap"), [(4, None), (None, 0.7), (4, 0.7)], ids=["window", "softcap", "both"]
+)
+def test_reference_is_a_masked_softmax(
+    is_causal: bool, window: int | None, softcap: float | None
+) -> None:
+    case = Case((5, 9), is_causal=is_causal, num_heads=2, num_kv_heads=2)
+    inputs = make_inputs(case, torch.float64)
+
+    out, _ = attention(**inputs, **(packed(case) | {"window": window}), softcap=softcap)
+
+    expected = dense_attention(case, inputs, window=window, softcap=softcap)
+    torch.testing.assert_close(out, expected)
+
+
+@pytest.mark.parametrize("case", WINDOWED.values(), ids=WINDOWED.keys())
+def test_cpu_equals_reference_in_a_window(case: Case) -> None:
+    assert_equals_reference(call(case), make_inputs(case, torch.float32), backend="cpu")
+
+
+def test_a_window_as_long_as_the_sequences_changes_nothing() -> None:
+    case = Case((21, 6), window=21)
+    inputs = make_inputs(case, torch.float32)
+
+    windowed = call(case)(**inputs)
+
+    torch.testing.assert_close(windowed, call(replace(case, window=None))(**inputs), rtol=0, atol=0)
+
+
+def test_windowed_attention_obeys_the_rules_of_torch_library() -> None:
+    case = Case((9, 3), window=4, scale=0.3)
+    leaves = [x.requires_grad_() for x in make_inputs(case, torch.float32).values()]
+    settings = (*packed(case).values(), "cpu")
+
+    torch.library.opcheck(torch.ops.weldlm.attention.default, (*leaves, *settings))
+
+
+def test_softcap_takes_the_reference_and_says_so() -> None:
+    case = Case((9, 3))
+    inputs = make_inputs(case, torch.float32)
+
+    out, _ = attention(**inputs, **packed(case), softcap=2.0)
+
+    with use_backend("reference"):
+        expected, _ = attention(**inputs, **packed(case), softcap=2.0)
+    (choice,) = [choice for choice in explain() if choice.op == "attention"]
+    assert "the reference for softcap" in choice.reason
+    assert torch.equal(out, expected)
+
+
+def test_forcing_softcap_onto_a_backend_without_it_raises() -> None:
+    case = Case((9, 3))
+
+    with (
+        use_backend("cpu"),
+        pytest.raises(RuntimeError, match="cpu backend, but softcap has no kernel there"),
+    ):
+        attention(**make_inputs(case, torch.float32), **packed(case), softcap=2.0)
+
+
+@pytest.mark.parametrize("option", ["window", "softcap"])
+def test_an_option_that_is_not_above_zero_is_named(option: str) -> None:
+    case = Case((4,))
+
+    with pytest.raises(ValueError, match=f"{option} is 0; expected a value above 0"):
+        attention(**make_inputs(case, torch.float32), **(packed(case) | {option: 0}))
