@@ -1,36 +1,39 @@
 """Model folders in Hugging Face's form: config.json and model.safetensors, both ways."""
 
+import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from weldlm.atomic_file import replace_file, replace_text
 from weldlm.config import ModelConfig
-from weldlm.families import FAMILIES, Family, Rule
-from weldlm.heads import CausalLM
+from weldlm.families import FAMILIES, Family, HeadFormat, Rule
+from weldlm.heads import CausalLM, Model
 
 __all__ = ["load_config", "load_pretrained", "save_pretrained"]
 
-_HEAD = "lm_head.weight"
+M = TypeVar("M", bound=Model)
 
 
-def save_pretrained(model: CausalLM, folder: str | Path) -> None:
+def save_pretrained(model: Model, folder: str | Path) -> None:
     """Writes a folder that `transformers` loads with equal logits.
 
     Raises:
         OSError: it cannot be written; a file that was there before is as it was.
+        ValueError: their format has no such head for the model's family.
     """
     folder = Path(folder)
+    head = _head_format(model.config, type(model))
     folder.mkdir(parents=True, exist_ok=True)
     with replace_file(folder / "model.safetensors") as path:
-        _write_tensors(model, path)
-    text = json.dumps(_their_config(model.config, _dtype_name(model)), indent=2) + "\n"
+        _write_tensors(model, head, path)
+    text = json.dumps(_their_config(model, head), indent=2) + "\n"
     replace_text(folder / "config.json", text)
 
 
@@ -56,20 +59,46 @@ def load_config(folder: str | Path) -> ModelConfig:
                 f"{path}: {name} = {theirs[name]!r} is not supported; expected {expected!r}"
             )
     try:
-        return family.read(theirs)
+        return dataclasses.replace(family.read(theirs), **_common_fields(theirs))
     except KeyError as error:
         raise ValueError(f"{path} lacks the field {error.args[0]!r}") from error
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
+@overload
 def load_pretrained(
-    folder: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
-) -> CausalLM:
-    """Reads a model folder.
+    folder: str | Path,
+    *,
+    device: torch.device | str = ...,
+    dtype: torch.dtype | None = ...,
+) -> CausalLM: ...
+@overload
+def load_pretrained(
+    folder: str | Path,
+    head: type[M],
+    *,
+    labels: Sequence[str] | None = ...,
+    has_new_head: bool = ...,
+    device: torch.device | str = ...,
+    dtype: torch.dtype | None = ...,
+) -> M: ...
+def load_pretrained(
+    folder: str | Path,
+    head: type[Model] = CausalLM,
+    *,
+    labels: Sequence[str] | None = None,
+    has_new_head: bool = False,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Model:
+    """Reads a model folder. Tensors of heads other than `head` are left out.
 
     Args:
         folder: holds config.json and model.safetensors, or shards with their index.
+        head: what the model is for.
+        labels: names of a classifier's outputs; those of the folder where None.
+        has_new_head: weights of the head that the folder lacks are drawn from torch's generator.
         device: where the weights go.
         dtype: of the weights; as stored where None.
 
@@ -80,14 +109,24 @@ def load_pretrained(
     """
     folder = Path(folder)
     config = load_config(folder)
+    if labels is not None:
+        config = dataclasses.replace(config, labels=tuple(labels))
     family = FAMILIES[config.family]
+    head_format = _head_format(config, head)
     theirs = _read_tensors(folder, family)
     with torch.device("meta"):
-        model = CausalLM(config)
-    state = {name: _take(theirs, rule, folder) for name, rule in _rules(config, family)}
-    theirs.pop(_HEAD, None)  # a tied head may be stored twice
-    if theirs:
-        raise ValueError(f"{folder} holds the tensor {min(theirs)!r}, which {config.family} lacks")
+        model = head(config)
+    state: dict[str, Tensor] = {}
+    for name, rule in _rules(config, family, head_format):
+        if has_new_head and not set(rule.theirs) & theirs.keys() and not _is_of_transformer(name):
+            weight = model.get_parameter(name)
+            state[name] = _drawn(weight, is_norm="norm" in name)
+        else:
+            state[name] = _take(theirs, rule, folder)
+    surplus = [name for name in theirs if not name.startswith(family.head_prefixes)]
+    if surplus:
+        raise ValueError(f"{folder} holds the tensor {min(surplus)!r}, which {config.family} lacks")
+    _fill_shared(model, state)
     _check_shapes(model, state, folder)
     model.load_state_dict({name: tensor.to(dtype) for name, tensor in state.items()}, assign=True)
     return model.to(device)
@@ -101,47 +140,98 @@ def _family(theirs: Any, path: Path) -> Family:
     return FAMILIES[model_type]
 
 
-def _their_config(config: ModelConfig, dtype: str) -> dict[str, Any]:
-    family = FAMILIES[config.family]
-    return {
-        "architectures": [family.architecture],
+def _head_format(config: ModelConfig, head: type[Model]) -> HeadFormat:
+    heads = FAMILIES[config.family].heads
+    if head.kind not in heads:
+        known = ", ".join(heads)
+        raise ValueError(f"{config.family} has no {head.kind} head; expected one of {known}")
+    return heads[head.kind]
+
+
+def _common_fields(theirs: dict[str, Any]) -> dict[str, Any]:
+    """Fields that all families write alike."""
+    eos = theirs.get("eos_token_id")
+    eos_ids = eos if isinstance(eos, list) else [eos]
+    fields: dict[str, Any] = {
+        "bos_id": theirs.get("bos_token_id"),
+        "eos_id": eos_ids[0] if eos_ids else None,
+        "more_eos_ids": tuple(eos_ids[1:]),
+        "pad_id": theirs.get("pad_token_id"),
+        "decoder_start_id": theirs.get("decoder_start_token_id"),
+    }
+    if theirs.get("id2label"):
+        names = sorted(theirs["id2label"].items(), key=lambda item: int(item[0]))
+        fields["labels"] = tuple(name for _, name in names)
+    return fields
+
+
+def _their_config(model: Model, head: HeadFormat) -> dict[str, Any]:
+    config = model.config
+    eos_ids = [config.eos_id, *config.more_eos_ids]
+    theirs: dict[str, Any] = {
+        "architectures": [head.architecture],
         "model_type": config.family,
-        **family.write(config),
         "tie_word_embeddings": config.tie_embeddings,
         "bos_token_id": config.bos_id,
-        "eos_token_id": config.eos_id,
-        "dtype": dtype,
+        "eos_token_id": eos_ids if config.more_eos_ids else config.eos_id,
+        "pad_token_id": config.pad_id,
+        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
     }
+    if config.decoder_start_id is not None:
+        theirs["decoder_start_token_id"] = config.decoder_start_id
+    if model.kind in ("sequence_classification", "token_classification", "regression"):
+        theirs["id2label"] = dict(enumerate(config.labels))
+        theirs["label2id"] = {name: place for place, name in enumerate(config.labels)}
+    if model.kind == "regression":
+        theirs["problem_type"] = "regression"
+    return theirs | FAMILIES[config.family].write(config)
 
 
-def _dtype_name(model: CausalLM) -> str:
-    return str(next(model.parameters()).dtype).removeprefix("torch.")
-
-
-def _rules(config: ModelConfig, family: Family) -> Iterator[tuple[str, Rule]]:
+def _rules(config: ModelConfig, family: Family, head: HeadFormat) -> Iterator[tuple[str, Rule]]:
     """Our tensor names with the rule that fills each, blocks spelled out."""
-    for rule in family.rules(config):
-        layers = range(config.num_layers) if "{layer}" in rule.ours else range(1)
-        for layer in layers:
+    for rule in [*family.rules(config), *head.rules(config)]:
+        is_encoder = rule.ours.startswith("encoder.")
+        num_layers = config.num_encoder_layers if is_encoder else config.num_layers
+        is_per_layer = "{layer}" in rule.ours
+        for layer in range(rule.first_layer, num_layers if is_per_layer else 1):
             ours = rule.ours.format(layer=layer)
             theirs = tuple(name.format(layer=layer) for name in rule.theirs)
             yield ours, Rule(ours, theirs, rule.is_transposed)
-    if not config.tie_embeddings:
-        yield "head.weight", Rule("head.weight", (_HEAD,))
+
+
+def _is_of_transformer(name: str) -> bool:
+    return name.startswith(("transformer.", "encoder.", "decoder."))
+
+
+def _drawn(weight: Tensor, *, is_norm: bool) -> Tensor:
+    """A weight of a new head, from the distribution that all weights start with."""
+    fresh = torch.zeros(weight.shape)
+    if weight.dim() >= 2:
+        return nn.init.normal_(fresh, std=0.02)
+    return fresh + 1 if is_norm else fresh
+
+
+def _fill_shared(model: Model, state: dict[str, Tensor]) -> None:
+    """Adds the other names of tensors that the model shares between its parts."""
+    named = list(model.named_parameters(remove_duplicate=False))
+    first = {id(weight): name for name, weight in reversed(named) if name in state}
+    for name, weight in named:
+        if name not in state and id(weight) in first:
+            state[name] = state[first[id(weight)]]
 
 
 def _split_sizes(rule: Rule, config: ModelConfig) -> list[int]:
-    """Rows of each of their tensors inside ours."""
+    """Rows of each of their tensors inside ours: q, k and v, or k and v, or gate and up."""
+    kv = config.num_kv_heads * config.head_dim
     if len(rule.theirs) == 3:
-        kv = config.num_kv_heads * config.head_dim
         return [config.num_heads * config.head_dim, kv, kv]
-    return [config.intermediate_size] * len(rule.theirs)
+    return [kv if "attention" in rule.ours else config.intermediate_size] * 2
 
 
-def _write_tensors(model: CausalLM, path: Path) -> None:
+def _write_tensors(model: Model, head: HeadFormat, path: Path) -> None:
     config, state = model.config, model.state_dict()
     theirs: dict[str, Tensor] = {}
-    for ours, rule in _rules(config, FAMILIES[config.family]):
+    for ours, rule in _rules(config, FAMILIES[config.family], head):
         tensor = state[ours]
         parts = [tensor] if len(rule.theirs) == 1 else tensor.split(_split_sizes(rule, config))
         for name, part in zip(rule.theirs, parts, strict=True):
@@ -159,10 +249,18 @@ def _read_tensors(folder: Path, family: Family) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
     return {
-        name if name == _HEAD or name.startswith(family.prefix) else family.prefix + name: tensor
+        _full_name(name, family): tensor
         for name, tensor in tensors.items()
         if not name.endswith(family.ignored)
     }
+
+
+def _full_name(name: str, family: Family) -> str:
+    for old, new in family.renamed.items():
+        if name.endswith(old):
+            name = name.removesuffix(old) + new
+    is_full = name.startswith((family.prefix, *family.head_prefixes))
+    return name if is_full else family.prefix + name
 
 
 def _tensor_files(folder: Path) -> list[Path]:
@@ -190,7 +288,7 @@ def _take(theirs: dict[str, Tensor], rule: Rule, folder: Path) -> Tensor:
     return tensor.t().contiguous() if rule.is_transposed else tensor
 
 
-def _check_shapes(model: CausalLM, state: dict[str, Tensor], folder: Path) -> None:
+def _check_shapes(model: Model, state: dict[str, Tensor], folder: Path) -> None:
     for name, weight in model.state_dict().items():
         if state[name].shape != weight.shape:
             raise ValueError(

@@ -4,36 +4,132 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["PRESETS", "ModelConfig", "preset"]
+from weldlm.config.size import count_parameters
 
+__all__ = [
+    "Activation",
+    "FamilyName",
+    "HeadKind",
+    "ModelConfig",
+    "Norm",
+    "NormPlace",
+    "Pooler",
+    "Pooling",
+    "Positions",
+    "RotaryScaling",
+]
+
+FamilyName = Literal[
+    "gpt2",
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma2",
+    "gemma3_text",
+    "bert",
+    "roberta",
+    "distilbert",
+    "modernbert",
+    "t5",
+    "bart",
+    "marian",
+]
 Norm = Literal["layer_norm", "rms_norm"]
-Positions = Literal["learned", "rotary"]
+NormPlace = Literal["pre", "post", "both"]
+Positions = Literal["learned", "sinusoidal", "rotary", "relative", "none"]
 Activation = Literal["gelu", "gelu_tanh", "silu", "relu"]
+# what a model's hidden states are used for
+HeadKind = Literal[
+    "causal_lm",
+    "masked_lm",
+    "seq2seq_lm",
+    "sequence_classification",
+    "regression",
+    "token_classification",
+    "question_answering",
+    "embedding",
+]
+Pooling = Literal["first", "last", "mean"]
+Pooler = Literal["tanh", "relu", "transform"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotaryScaling:
+    """How rotary frequencies are stretched for contexts longer than a model was first trained on.
+
+    `linear` divides all frequencies by `factor` (Chen et al. 2023, arXiv:2306.15595). `llama3`
+    divides those that turn less than `low_frequency_factor` times within `original_context_length`,
+    leaves those that turn more than `high_frequency_factor` times, and blends between (Llama 3.1).
+    """
+
+    kind: Literal["linear", "llama3"]
+    factor: float
+    low_frequency_factor: float = 1.0
+    high_frequency_factor: float = 4.0
+    original_context_length: int = 8_192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """Everything that decides the maths of a model, apart from its weights."""
 
-    family: Literal["gpt2", "llama"]  # the Hugging Face format that holds its weights
+    family: FamilyName  # the Hugging Face format that holds its weights
     vocab_size: int  # number of token ids
     context_length: int  # most tokens in one sequence
     hidden_size: int  # width of the residual stream
-    num_layers: int
+    num_layers: int  # of the decoder, where there are two stacks
+    num_encoder_layers: int = 0  # above 0: an encoder-decoder model
     num_heads: int  # query heads
     num_kv_heads: int  # key/value heads; fewer than num_heads is GQA
     head_dim: int  # channels of one head
     intermediate_size: int  # width inside the MLP
+
     norm: Norm
     norm_eps: float
+    norm_place: NormPlace = "pre"  # of a sublayer: before it, after the residual sum, or around it
+    norm_adds_one: bool = False  # weights are stored less one (Gemma)
+    has_norm_bias: bool = True  # of layer_norm
+    has_first_norm: bool = True  # before the first attention; not after an embedding norm
+    has_embedding_norm: bool = False
+    embedding_scale: float = 1.0
+
     positions: Positions
+    position_offset: int = 0  # row of the first position in a learned table
+    num_token_types: int = 0  # segments with an embedding of their own (BERT)
     rotary_base: float = 10_000.0
+    rotary_local_base: float | None = None  # of windowed layers, where it differs
+    rotary_scaling: RotaryScaling | None = None  # of layers without a base of their own
+    num_relative_buckets: int = 0
+    relative_max_distance: int = 0  # from here on all distances share a bucket
+
+    is_causal: bool = True
+    window: int | None = None  # a token sees only tokens less than this many places away
+    window_pattern: tuple[bool, ...] = (True,)  # which layers have the window, repeated
+    attention_scale: float | None = None  # 1 / sqrt(head_dim) where None
+    attention_softcap: float | None = None
+    has_qk_norm: bool = False  # q and k of each head are normalized
+
     activation: Activation
     is_gated: bool  # MLP is down(activation(gate(x)) * up(x)) instead of down(activation(up(x)))
     has_bias: bool  # linear layers have a bias
+    has_qkv_bias: bool | None = None  # of q, k and v, where it differs from has_bias
+    has_mlp_bias: bool | None = None  # of the MLP, where it differs from has_bias
+
     tie_embeddings: bool  # the head shares the token embedding
+    head_scale: float = 1.0  # of the hidden states before the head
+    has_head_bias: bool = False
+    has_transform: bool = False  # the vocabulary head begins with dense, activation and norm
+    logits_softcap: float | None = None
+    labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")  # of a classifier, or numbers of a regression
+    pooling: Pooling = "last"  # which hidden state stands for a sequence
+    pooler: Pooler | None = None  # what it passes before the classifier
+
     bos_id: int | None = None
     eos_id: int | None = None
+    more_eos_ids: tuple[int, ...] = ()  # others that end a sequence
+    pad_id: int | None = None
+    decoder_start_id: int | None = None  # what a target sequence begins with
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:
@@ -43,7 +139,7 @@ class ModelConfig:
             raise ValueError(
                 f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}"
             )
-        for name in ("bos_id", "eos_id"):
+        for name in ("bos_id", "eos_id", "decoder_start_id"):
             token_id = getattr(self, name)
             if token_id is not None and not 0 <= token_id < self.vocab_size:
                 raise ValueError(
@@ -51,31 +147,66 @@ class ModelConfig:
                 )
         if self.positions == "rotary" and self.head_dim % 2:
             raise ValueError(f"head_dim is {self.head_dim}; rotary positions need an even number")
+        if self.positions == "relative" and (self.num_relative_buckets < 4):
+            raise ValueError(
+                f"num_relative_buckets is {self.num_relative_buckets}; expected at least 4 for "
+                "relative positions"
+            )
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"window is {self.window}; expected at least 1, or None")
+        if not self.labels:
+            raise ValueError("labels is empty; expected at least one name")
+        if not self.window_pattern:
+            raise ValueError("window_pattern is empty; expected one truth value a layer, repeated")
+
+    @property
+    def qkv_has_bias(self) -> bool:
+        return self.has_bias if self.has_qkv_bias is None else self.has_qkv_bias
+
+    @property
+    def mlp_has_bias(self) -> bool:
+        return self.has_bias if self.has_mlp_bias is None else self.has_mlp_bias
+
+    @property
+    def has_final_norm(self) -> bool:
+        return self.norm_place != "post"
+
+    @property
+    def has_cross_attention(self) -> bool:
+        return self.num_encoder_layers > 0
+
+    @property
+    def encoder(self) -> "ModelConfig":
+        """The first stack of an encoder-decoder model."""
+        return dataclasses.replace(
+            self, num_layers=self.num_encoder_layers, num_encoder_layers=0, is_causal=False
+        )
+
+    def window_of(self, layer: int) -> int | None:
+        return self.window if self.window_pattern[layer % len(self.window_pattern)] else None
 
     @property
     def num_parameters(self) -> int:
-        """Number of weights, counting a tied head once."""
-        hidden, inner = self.hidden_size, self.intermediate_size
-        q, kv = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
-        up = 2 * inner if self.is_gated else inner
-        biases = (q + 2 * kv + hidden + up + hidden) if self.has_bias else 0
-        norm = hidden * (2 if self.norm == "layer_norm" else 1)
-        block = hidden * (q + 2 * kv + q + up + inner) + biases + 2 * norm
-        embeddings = self.vocab_size * (1 if self.tie_embeddings else 2)
-        embeddings += self.context_length if self.positions == "learned" else 0
-        return self.num_layers * block + norm + embeddings * hidden
+        """Number of weights with the vocabulary head, counting a tied one once."""
+        return count_parameters(self)
 
     def flops_per_token(self, length: int) -> int:
         """Floating-point operations of forward and backward for a token of a `length` sequence.
 
-        6 for each weight that is multiplied, and 12 * layers * q_width * length for attention
-        (Chowdhery et al. 2022, PaLM, appendix B), halved for the causal mask.
+        6 for each weight that is multiplied, and 12 * q_width * keys for attention in each layer
+        (Chowdhery et al. 2022, PaLM, appendix B), with half the keys under a causal mask and at
+        most those inside the window.
         """
         embeddings = self.vocab_size * self.hidden_size * (0 if self.tie_embeddings else 1)
         if self.positions == "learned":
-            embeddings += self.context_length * self.hidden_size
+            embeddings += (self.context_length + self.position_offset) * self.hidden_size
         multiplied = self.num_parameters - embeddings
-        return 6 * multiplied + 6 * self.num_layers * self.num_heads * self.head_dim * length
+        keys = 0
+        for layer in range(self.num_layers):
+            window = self.window_of(layer) or length
+            reach = window if self.is_causal else 2 * window
+            keys += min(length if self.is_causal else 2 * length, reach)
+        return 6 * multiplied + 6 * keys * self.num_heads * self.head_dim
 
 
 _POSITIVE = (
@@ -88,83 +219,3 @@ _POSITIVE = (
     "head_dim",
     "intermediate_size",
 )
-
-
-def _gpt2(num_layers: int, num_heads: int, hidden_size: int) -> ModelConfig:
-    return ModelConfig(
-        family="gpt2",
-        vocab_size=50_257,
-        context_length=1_024,
-        hidden_size=hidden_size,
-        num_layers=num_layers,
-        num_heads=num_heads,
-        num_kv_heads=num_heads,
-        head_dim=hidden_size // num_heads,
-        intermediate_size=4 * hidden_size,
-        norm="layer_norm",
-        norm_eps=1e-5,
-        positions="learned",
-        activation="gelu_tanh",
-        is_gated=False,
-        has_bias=True,
-        tie_embeddings=True,
-        bos_id=50_256,
-        eos_id=50_256,
-    )
-
-
-def _llama(
-    num_layers: int, num_heads: int, num_kv_heads: int, hidden_size: int, intermediate_size: int
-) -> ModelConfig:
-    return ModelConfig(
-        family="llama",
-        vocab_size=32_000,
-        context_length=2_048,
-        hidden_size=hidden_size,
-        num_layers=num_layers,
-        num_heads=num_heads,
-        num_kv_heads=num_kv_heads,
-        head_dim=hidden_size // num_heads,
-        intermediate_size=intermediate_size,
-        norm="rms_norm",
-        norm_eps=1e-5,
-        positions="rotary",
-        activation="silu",
-        is_gated=True,
-        has_bias=False,
-        tie_embeddings=False,
-        bos_id=1,
-        eos_id=2,
-    )
-
-
-PRESETS: dict[str, ModelConfig] = {
-    "gpt2": _gpt2(12, 12, 768),
-    "gpt2-medium": _gpt2(24, 16, 1_024),
-    "gpt2-large": _gpt2(36, 20, 1_280),
-    "gpt2-xl": _gpt2(48, 25, 1_600),
-    "gpt2-tiny": dataclasses.replace(_gpt2(4, 4, 256), context_length=512),
-    "llama-tiny": dataclasses.replace(_llama(4, 4, 2, 256, 704), tie_embeddings=True),
-    "llama-160m": _llama(12, 12, 4, 768, 2_048),
-    "llama-1b": _llama(22, 32, 4, 2_048, 5_632),
-}
-
-
-def preset(name: str, **changes: object) -> ModelConfig:
-    """Returns the preset `name` with some fields changed.
-
-    Another `vocab_size` leaves `bos_id` and `eos_id` unset where they are not given too.
-
-    Raises:
-        ValueError: no such preset or field.
-    """
-    if name not in PRESETS:
-        raise ValueError(f"preset {name!r} does not exist; expected one of {', '.join(PRESETS)}")
-    known = {field.name for field in dataclasses.fields(ModelConfig)}
-    unknown = sorted(set(changes) - known)
-    if unknown:
-        names = ", ".join(sorted(known))
-        raise ValueError(f"ModelConfig has no field {unknown[0]!r}; it has {names}")
-    if "vocab_size" in changes:
-        changes = {"bos_id": None, "eos_id": None, **changes}
-    return dataclasses.replace(PRESETS[name], **changes)  # type: ignore[arg-type]
