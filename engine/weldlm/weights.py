@@ -18,6 +18,9 @@ from weldlm.heads import CausalLM, Model
 
 __all__ = ["load_config", "load_pretrained", "save_pretrained"]
 
+# what transformers writes nothing for
+_NO_LABELS = ("LABEL_0", "LABEL_1")
+
 M = TypeVar("M", bound=Model)
 
 
@@ -179,7 +182,7 @@ def _their_config(model: Model, head: HeadFormat) -> dict[str, Any]:
     }
     if config.decoder_start_id is not None:
         theirs["decoder_start_token_id"] = config.decoder_start_id
-    if model.kind in ("sequence_classification", "token_classification", "regression"):
+    if config.labels != _NO_LABELS:
         theirs["id2label"] = dict(enumerate(config.labels))
         theirs["label2id"] = {name: place for place, name in enumerate(config.labels)}
     if model.kind == "regression":

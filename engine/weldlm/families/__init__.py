@@ -5,6 +5,7 @@ tensors make up one of ours.
 """
 
 from weldlm.config import FamilyName
+from weldlm.families.bert import BERT, DISTILBERT, ROBERTA
 from weldlm.families.family import Family, HeadFormat, Rule
 from weldlm.families.gpt2 import GPT2
 from weldlm.families.llama import LLAMA, MISTRAL, QWEN2, QWEN3
@@ -17,4 +18,7 @@ FAMILIES: dict[FamilyName, Family] = {
     "mistral": MISTRAL,
     "qwen2": QWEN2,
     "qwen3": QWEN3,
+    "bert": BERT,
+    "roberta": ROBERTA,
+    "distilbert": DISTILBERT,
 }
