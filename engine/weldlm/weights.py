@@ -57,7 +57,7 @@ def load_config(folder: str | Path) -> ModelConfig:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     family = _family(theirs, path)
     for name, expected in family.required.items():
-        if theirs.get(name, expected) != expected:
+        if theirs.get(name) not in (None, expected):
             raise ValueError(
                 f"{path}: {name} = {theirs[name]!r} is not supported; expected {expected!r}"
             )

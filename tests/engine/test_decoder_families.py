@@ -24,6 +24,7 @@ LLAMA3 = {
     "original_max_position_embeddings": 16,
 }
 LINEAR = {"rope_type": "linear", "rope_theta": 100.0, "factor": 4.0}
+LOCAL = {"rope_type": "default", "rope_theta": 30.0}
 
 # (model type, architecture, fields)
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -42,6 +43,29 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "qwen3": ("qwen3", "Qwen3ForCausalLM", {"head_dim": 16}),
     "qwen3-bias": ("qwen3", "Qwen3ForCausalLM", {"head_dim": 8, "attention_bias": True}),
+    "gemma2": (
+        "gemma2",
+        "Gemma2ForCausalLM",
+        {
+            "head_dim": 16,
+            "num_hidden_layers": 3,
+            "sliding_window": 5,
+            "query_pre_attn_scalar": 12,
+            "attn_logit_softcapping": 2.0,
+            "final_logit_softcapping": 3.0,
+        },
+    ),
+    "gemma3": (
+        "gemma3_text",
+        "Gemma3ForCausalLM",
+        {
+            "head_dim": 8,
+            "num_hidden_layers": 3,
+            "sliding_window": 5,
+            "sliding_window_pattern": 2,
+            "rope_parameters": {"full_attention": LINEAR, "sliding_attention": LOCAL},
+        },
+    ),
 }
 FAMILIES = pytest.mark.parametrize("name", CASES)
 

@@ -28,6 +28,19 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", {}),
     "roberta": ("Roberta", {"type_vocab_size": 1, "layer_norm_eps": 1e-5}),
     "distilbert": ("DistilBert", {"hidden_dim": 48, "max_position_embeddings": 64}),
+    "modernbert": (
+        "ModernBert",
+        {
+            "num_hidden_layers": 4,
+            "local_attention": 8,
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "cls_token_id": 1,
+            "sep_token_id": 2,
+            "classifier_pooling": "mean",
+        },
+    ),
 }
 HEADS: dict[str, type[Model]] = {
     "ForMaskedLM": MaskedLM,

@@ -63,6 +63,50 @@ def test_reference_is_a_masked_softmax(
     torch.testing.assert_close(out, expected)
 
 
+@pytest.mark.parametrize("is_bidirectional", [True, False], ids=["bidirectional", "backward"])
+def test_relative_bias_and_its_gradient_are_those_of_a_dense_bias(is_bidirectional: bool) -> None:
+    modeling_t5 = pytest.importorskip("transformers.models.t5.modeling_t5")
+    case = Case((40,), is_causal=not is_bidirectional, num_heads=2, num_kv_heads=2)
+    q, k, v = make_inputs(case, torch.float64).values()
+    table = torch.randn(8, 2, dtype=torch.float64, requires_grad=True)
+
+    out, _ = attention(
+        q,
+        k,
+        v,
+        **packed(case),
+        relative_bias=table,
+        relative_bias_max_distance=20,
+        relative_bias_is_bidirectional=is_bidirectional,
+    )
+
+    places = torch.arange(40)
+    distance = places - places.unsqueeze(1)
+    buckets = modeling_t5.T5Attention._relative_position_bucket(distance, is_bidirectional, 8, 20)
+    bias = table[buckets].permute(2, 0, 1)
+    if case.is_causal:
+        bias = bias.masked_fill(distance > 0, -torch.inf)
+    scores = torch.einsum("t h d, s h d -> h t s", q, k) / 4 + bias
+    expected = torch.einsum("h t s, s h d -> t h d", scores.softmax(-1), v)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(out.square().sum(), table),
+        torch.autograd.grad(expected.square().sum(), table),
+    )
+
+
+def test_relative_bias_keeps_its_places_when_keys_come_from_a_cache() -> None:
+    case = Case((3,), (30,), num_heads=2, num_kv_heads=2)
+    whole = Case((30,), num_heads=2, num_kv_heads=2)
+    q, k, v = make_inputs(whole, torch.float64).values()
+    bias = {"relative_bias": torch.randn(8, 2).double(), "relative_bias_max_distance": 20}
+
+    out, _ = attention(q[27:], k, v, **packed(case), **bias)
+
+    expected, _ = attention(q, k, v, **packed(whole), **bias)
+    torch.testing.assert_close(out, expected[27:])
+
+
 @pytest.mark.parametrize("case", WINDOWED.values(), ids=WINDOWED.keys())
 def test_cpu_equals_reference_in_a_window(case: Case) -> None:
     assert_equals_reference(call(case), make_inputs(case, torch.float32), backend="cpu")
@@ -106,6 +150,20 @@ def test_forcing_softcap_onto_a_backend_without_it_raises() -> None:
         pytest.raises(RuntimeError, match="cpu backend, but softcap has no kernel there"),
     ):
         attention(**make_inputs(case, torch.float32), **packed(case), softcap=2.0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((8, 3), "with the heads of q"), ((1, 2), "has 1 buckets; expected 2")],
+    ids=["heads", "buckets"],
+)
+def test_a_relative_bias_that_does_not_fit_is_named(shape: tuple[int, int], message: str) -> None:
+    case = Case((4,), num_heads=2)
+
+    with pytest.raises(ValueError, match=message):
+        attention(
+            **make_inputs(case, torch.float32), **packed(case), relative_bias=torch.zeros(shape)
+        )
 
 
 @pytest.mark.parametrize("option", ["window", "softcap"])

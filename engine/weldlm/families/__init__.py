@@ -7,8 +7,10 @@ tensors make up one of ours.
 from weldlm.config import FamilyName
 from weldlm.families.bert import BERT, DISTILBERT, ROBERTA
 from weldlm.families.family import Family, HeadFormat, Rule
+from weldlm.families.gemma import GEMMA2, GEMMA3
 from weldlm.families.gpt2 import GPT2
 from weldlm.families.llama import LLAMA, MISTRAL, QWEN2, QWEN3
+from weldlm.families.modernbert import MODERNBERT
 
 __all__ = ["FAMILIES", "Family", "HeadFormat", "Rule"]
 
@@ -18,7 +20,10 @@ FAMILIES: dict[FamilyName, Family] = {
     "mistral": MISTRAL,
     "qwen2": QWEN2,
     "qwen3": QWEN3,
+    "gemma2": GEMMA2,
+    "gemma3_text": GEMMA3,
     "bert": BERT,
     "roberta": ROBERTA,
     "distilbert": DISTILBERT,
+    "modernbert": MODERNBERT,
 }

@@ -11,6 +11,7 @@ __all__ = [
     "HeadFormat",
     "Json",
     "Rule",
+    "layer_types",
     "lm_head_rules",
     "read_activation",
     "read_rotary",
@@ -147,3 +148,9 @@ def read_window(layer_types: list[str]) -> tuple[bool, ...]:
         if all(flag == flags[layer % period] for layer, flag in enumerate(flags)):
             return flags[:period]
     return (False,)
+
+
+def layer_types(config: ModelConfig) -> list[str]:
+    """How they say which layers have the window."""
+    windows = [config.window_of(layer) for layer in range(config.num_layers)]
+    return ["full_attention" if window is None else "sliding_attention" for window in windows]

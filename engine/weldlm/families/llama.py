@@ -8,6 +8,7 @@ from weldlm.families.family import (
     HeadFormat,
     Json,
     Rule,
+    layer_types,
     lm_head_rules,
     read_activation,
     read_rotary,
@@ -142,11 +143,10 @@ def _write_mistral(config: ModelConfig) -> Json:
 
 
 def _write_qwen(config: ModelConfig) -> Json:
-    windows = [config.window_of(layer) for layer in range(config.num_layers)]
     return _write(config) | {
         "use_sliding_window": config.window is not None,
         "sliding_window": config.window,
-        "layer_types": ["full_attention" if w is None else "sliding_attention" for w in windows],
+        "layer_types": layer_types(config),
     }
 
 

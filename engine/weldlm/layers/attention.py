@@ -19,10 +19,8 @@ class Attention(nn.Module):
         self.num_heads, self.num_kv_heads = config.num_heads, config.num_kv_heads
         self.head_dim, self.is_causal = config.head_dim, config.is_causal
         self.window, self.scale = config.window_of(layer), config.attention_scale
-        self.softcap, self.relative_max_distance = (
-            config.attention_softcap,
-            config.relative_max_distance,
-        )
+        self.softcap = config.attention_softcap
+        self.relative_max_distance = config.relative_max_distance
         width = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
         self.qkv = nn.Linear(config.hidden_size, width, bias=config.qkv_has_bias)
         self.out = nn.Linear(
@@ -48,6 +46,9 @@ class Attention(nn.Module):
             is_causal=self.is_causal,
             window=self.window,
             scale=self.scale,
+            relative_bias=context.relative_bias,
+            relative_bias_max_distance=self.relative_max_distance,
+            relative_bias_is_bidirectional=not self.is_causal,
             softcap=self.softcap,
         )
         return self.out(out.flatten(1))  # type: ignore[no-any-return]

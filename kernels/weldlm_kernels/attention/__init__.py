@@ -29,6 +29,9 @@ def attention(
     is_causal: bool,
     window: int | None = None,
     scale: float | None = None,
+    relative_bias: Tensor | None = None,
+    relative_bias_max_distance: int = 128,
+    relative_bias_is_bidirectional: bool = False,
     softcap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Attends within each sequence of a packed batch.
@@ -45,6 +48,10 @@ def attention(
         window: a query sees no key that is this many places or more before it, nor, without
             `is_causal`, behind it.
         scale: factor of the scores, 1 / sqrt(head_dim) where None.
+        relative_bias: [num_buckets, num_heads], added to the scores by the distance of key and
+            query; small distances have a bucket each, larger ones share (T5).
+        relative_bias_max_distance: from here on all distances share the last bucket.
+        relative_bias_is_bidirectional: half of the buckets are for keys behind the query.
         softcap: scores become softcap * tanh(scores / softcap).
 
     Returns:
@@ -55,17 +62,26 @@ def attention(
         ValueError: shapes do not fit, or `window` or `softcap` is not above 0.
     """
     _check(q, k, v, q_offsets, k_offsets)
+    if relative_bias is not None:
+        _check_bias(q, relative_bias, relative_bias_is_bidirectional)
     for name, value in (("window", window), ("softcap", softcap)):
         if value is not None and value <= 0:
             raise ValueError(f"{name} is {value}; expected a value above 0, or None for none")
     if window is not None and window >= max(q_max_length, k_max_length):
         window = None  # no two tokens are that far apart
     scale = q.shape[2] ** -0.5 if scale is None else scale
-    options = {"window": window, "softcap": softcap}
+    options = {"window": window, "softcap": softcap, "relative_bias": relative_bias}
     used = tuple(name for name, value in options.items() if value is not None)
     backend = choose("attention", q, used)
     if backend == "reference":
-        return reference.attention(q, k, v, q_offsets, k_offsets, is_causal, window, scale, softcap)
+        bias = None
+        if relative_bias is not None:
+            bias = reference.RelativeBias(
+                relative_bias, relative_bias_max_distance, relative_bias_is_bidirectional
+            )
+        return reference.attention(
+            q, k, v, q_offsets, k_offsets, is_causal, window, scale, softcap, bias
+        )
     return _attention(  # type: ignore[no-any-return]
         q, k, v, q_offsets, k_offsets, q_max_length, k_max_length, is_causal, window, scale, backend
     )
@@ -84,6 +100,17 @@ def _check(q: Tensor, k: Tensor, v: Tensor, q_offsets: Tensor, k_offsets: Tensor
             f"q_offsets {tuple(q_offsets.shape)} and k_offsets {tuple(k_offsets.shape)}; "
             "expected two equal shapes [num_sequences + 1]"
         )
+
+
+def _check_bias(q: Tensor, relative_bias: Tensor, is_bidirectional: bool) -> None:
+    least = 4 if is_bidirectional else 2
+    if relative_bias.dim() != 2 or relative_bias.shape[1] != q.shape[1]:
+        raise ValueError(
+            f"relative_bias {tuple(relative_bias.shape)} and q {tuple(q.shape)}; expected "
+            "[num_buckets, num_heads] with the heads of q"
+        )
+    if relative_bias.shape[0] < least:
+        raise ValueError(f"relative_bias has {relative_bias.shape[0]} buckets; expected {least}")
 
 
 def _forward(
