@@ -117,6 +117,8 @@ def load_pretrained(
     family = FAMILIES[config.family]
     head_format = _head_format(config, head)
     theirs = _read_tensors(folder, family)
+    if _has_own_head(theirs, family):
+        config = dataclasses.replace(config, tie_embeddings=False)
     with torch.device("meta"):
         model = head(config)
     state: dict[str, Tensor] = {}
@@ -160,8 +162,10 @@ def _common_fields(theirs: dict[str, Any]) -> dict[str, Any]:
         "eos_id": eos_ids[0] if eos_ids else None,
         "more_eos_ids": tuple(eos_ids[1:]),
         "pad_id": theirs.get("pad_token_id"),
-        "decoder_start_id": theirs.get("decoder_start_token_id"),
     }
+    if theirs.get("is_encoder_decoder"):
+        start = theirs.get("decoder_start_token_id")
+        fields["decoder_start_id"] = fields["pad_id"] if start is None else start
     if theirs.get("id2label"):
         names = sorted(theirs["id2label"].items(), key=lambda item: int(item[0]))
         fields["labels"] = tuple(name for _, name in names)
@@ -199,7 +203,7 @@ def _rules(config: ModelConfig, family: Family, head: HeadFormat) -> Iterator[tu
         for layer in range(rule.first_layer, num_layers if is_per_layer else 1):
             ours = rule.ours.format(layer=layer)
             theirs = tuple(name.format(layer=layer) for name in rule.theirs)
-            yield ours, Rule(ours, theirs, rule.is_transposed)
+            yield ours, dataclasses.replace(rule, ours=ours, theirs=theirs)
 
 
 def _is_of_transformer(name: str) -> bool:
@@ -238,7 +242,8 @@ def _write_tensors(model: Model, head: HeadFormat, path: Path) -> None:
         tensor = state[ours]
         parts = [tensor] if len(rule.theirs) == 1 else tensor.split(_split_sizes(rule, config))
         for name, part in zip(rule.theirs, parts, strict=True):
-            theirs[name] = (part.t() if rule.is_transposed else part).contiguous()
+            part = part.t() if rule.is_transposed else part
+            theirs[name] = (part.unsqueeze(0) if rule.is_row else part).contiguous()
     save_file(theirs, path, metadata={"format": "pt"})
 
 
@@ -251,6 +256,9 @@ def _read_tensors(folder: Path, family: Family) -> dict[str, Tensor]:
                 tensors.update({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dict)
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
+    for name, tensor in tensors.items():
+        if name in family.zero and tensor.count_nonzero():
+            raise ValueError(f"{folder}: the tensor {name!r} is not zero, which is not supported")
     return {
         _full_name(name, family): tensor
         for name, tensor in tensors.items()
@@ -264,6 +272,15 @@ def _full_name(name: str, family: Family) -> str:
             name = name.removesuffix(old) + new
     is_full = name.startswith((family.prefix, *family.head_prefixes))
     return name if is_full else family.prefix + name
+
+
+def _has_own_head(theirs: dict[str, Tensor], family: Family) -> bool:
+    """Whether the file holds a head that differs from the embedding, whatever config.json says."""
+    head = theirs.get("lm_head.weight")
+    embedding = theirs.get(family.tokens)
+    if head is None or embedding is None:
+        return False
+    return head.shape == embedding.shape and not torch.equal(head, embedding)
 
 
 def _tensor_files(folder: Path) -> list[Path]:
@@ -288,6 +305,8 @@ def _take(theirs: dict[str, Tensor], rule: Rule, folder: Path) -> Tensor:
             raise ValueError(f"{folder} lacks the tensor {name!r}")
     parts = [theirs.pop(name) for name in rule.theirs]
     tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
+    if rule.is_row:
+        return tensor.flatten()
     return tensor.t().contiguous() if rule.is_transposed else tensor
 
 

@@ -32,7 +32,8 @@ def their_model(config: Any, architecture: str) -> Any:
     model = getattr(transformers, architecture)(config).eval()
     with torch.no_grad():
         for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * 0.1)
+            if weight.requires_grad:  # constants are kept
+                weight.add_(torch.randn_like(weight) * 0.1)
     return model
 
 

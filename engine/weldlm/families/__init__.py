@@ -5,12 +5,14 @@ tensors make up one of ours.
 """
 
 from weldlm.config import FamilyName
+from weldlm.families.bart import BART, MARIAN
 from weldlm.families.bert import BERT, DISTILBERT, ROBERTA
 from weldlm.families.family import Family, HeadFormat, Rule
 from weldlm.families.gemma import GEMMA2, GEMMA3
 from weldlm.families.gpt2 import GPT2
 from weldlm.families.llama import LLAMA, MISTRAL, QWEN2, QWEN3
 from weldlm.families.modernbert import MODERNBERT
+from weldlm.families.t5 import T5
 
 __all__ = ["FAMILIES", "Family", "HeadFormat", "Rule"]
 
@@ -26,4 +28,7 @@ FAMILIES: dict[FamilyName, Family] = {
     "roberta": ROBERTA,
     "distilbert": DISTILBERT,
     "modernbert": MODERNBERT,
+    "t5": T5,
+    "bart": BART,
+    "marian": MARIAN,
 }

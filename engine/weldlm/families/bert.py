@@ -232,6 +232,7 @@ def _distilbert_rules(_: ModelConfig) -> list[Rule]:
 _OLD_NAMES = {".LayerNorm.gamma": ".LayerNorm.weight", ".LayerNorm.beta": ".LayerNorm.bias"}
 
 BERT = Family(
+    tokens="bert.embeddings.word_embeddings.weight",
     prefix="bert.",
     rules=lambda config: _bert_rules("bert", config),
     heads=_heads(
@@ -248,6 +249,7 @@ BERT = Family(
     renamed=_OLD_NAMES,
 )
 ROBERTA = Family(
+    tokens="roberta.embeddings.word_embeddings.weight",
     prefix="roberta.",
     rules=lambda config: _bert_rules("roberta", config),
     heads=_heads(
@@ -265,6 +267,7 @@ ROBERTA = Family(
     renamed=_OLD_NAMES,
 )
 DISTILBERT = Family(
+    tokens="distilbert.embeddings.word_embeddings.weight",
     prefix="distilbert.",
     rules=_distilbert_rules,
     heads=_heads(

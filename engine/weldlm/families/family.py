@@ -43,6 +43,7 @@ class Rule:
     theirs: tuple[str, ...]
     is_transposed: bool = False  # they keep [in, out] where we keep [out, in]
     first_layer: int = 0  # blocks before it lack the tensor
+    is_row: bool = False  # they keep [1, size] where we keep [size]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class HeadFormat:
 class Family:
     """A Hugging Face model type."""
 
+    tokens: str  # the tensor that a tied head shares
     prefix: str  # of every tensor but those of heads; files of the bare transformer lack it
     rules: Callable[[ModelConfig], list[Rule]]  # without heads
     heads: Mapping[HeadKind, HeadFormat]
@@ -65,6 +67,7 @@ class Family:
     write: Callable[[ModelConfig], Json]
     required: Json  # fields whose other values change the maths in a way we do not support
     ignored: tuple[str, ...] = ()  # endings of tensors that are constants, not weights
+    zero: tuple[str, ...] = ()  # tensors without which we get along while they are zero
     renamed: Mapping[str, str] = field(default_factory=dict)  # old endings of tensor names
 
 

@@ -159,6 +159,7 @@ def _write_gemma3(config: ModelConfig) -> Json:
 
 def _family(architecture: str, **functions: Any) -> Family:
     return Family(
+        tokens="model.embed_tokens.weight",
         prefix="model.",
         rules=_rules,
         heads={"causal_lm": HeadFormat(architecture, lm_head_rules)},

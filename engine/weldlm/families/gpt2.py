@@ -69,6 +69,7 @@ def _write(config: ModelConfig) -> Json:
 
 
 GPT2 = Family(
+    tokens="transformer.wte.weight",
     prefix="transformer.",
     rules=_rules,
     heads={"causal_lm": HeadFormat("GPT2LMHeadModel", lm_head_rules)},

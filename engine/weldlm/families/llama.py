@@ -157,6 +157,7 @@ def _family(
     **required: object,
 ) -> Family:
     return Family(
+        tokens="model.embed_tokens.weight",
         prefix="model.",
         rules=_rules,
         heads={"causal_lm": HeadFormat(architecture, lm_head_rules)},

@@ -159,6 +159,7 @@ def _write(config: ModelConfig) -> Json:
 _SEQUENCE = HeadFormat("ModernBertForSequenceClassification", _classifier_rules)
 
 MODERNBERT = Family(
+    tokens="model.embeddings.tok_embeddings.weight",
     prefix="model.",
     rules=_rules,
     heads={

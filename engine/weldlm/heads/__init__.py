@@ -13,6 +13,7 @@ from weldlm.heads.classification import (
 from weldlm.heads.language import CausalLM, MaskedLM
 from weldlm.heads.model import Model
 from weldlm.heads.sentence import SentenceEmbedder
+from weldlm.heads.seq2seq import Seq2SeqLM
 
 __all__ = [
     "CausalLM",
@@ -21,6 +22,7 @@ __all__ = [
     "QuestionAnswerer",
     "Regressor",
     "SentenceEmbedder",
+    "Seq2SeqLM",
     "SequenceClassifier",
     "TokenClassifier",
 ]
