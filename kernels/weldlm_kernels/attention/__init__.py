@@ -62,28 +62,20 @@ def attention(
         ValueError: shapes do not fit, or `window` or `softcap` is not above 0.
     """
     _check(q, k, v, q_offsets, k_offsets)
-    if relative_bias is not None:
-        _check_bias(q, relative_bias, relative_bias_is_bidirectional)
-    for name, value in (("window", window), ("softcap", softcap)):
-        if value is not None and value <= 0:
-            raise ValueError(f"{name} is {value}; expected a value above 0, or None for none")
+    _check_options(q, window, softcap, relative_bias, relative_bias_is_bidirectional)
     if window is not None and window >= max(q_max_length, k_max_length):
         window = None  # no two tokens are that far apart
     scale = q.shape[2] ** -0.5 if scale is None else scale
     options = {"window": window, "softcap": softcap, "relative_bias": relative_bias}
-    used = tuple(name for name, value in options.items() if value is not None)
-    backend = choose("attention", q, used)
-    if backend == "reference":
-        bias = None
-        if relative_bias is not None:
-            bias = reference.RelativeBias(
-                relative_bias, relative_bias_max_distance, relative_bias_is_bidirectional
-            )
-        return reference.attention(
-            q, k, v, q_offsets, k_offsets, is_causal, window, scale, softcap, bias
-        )
-    return _attention(  # type: ignore[no-any-return]
-        q, k, v, q_offsets, k_offsets, q_max_length, k_max_length, is_causal, window, scale, backend
+    backend = choose("attention", q, tuple(x for x in options if options[x] is not None))
+    if backend != "reference":
+        lengths = q_offsets, k_offsets, q_max_length, k_max_length
+        return _attention(q, k, v, *lengths, is_causal, window, scale, backend)  # type: ignore[no-any-return]
+    bias = reference.relative_bias(
+        relative_bias, relative_bias_max_distance, relative_bias_is_bidirectional
+    )
+    return reference.attention(
+        q, k, v, q_offsets, k_offsets, is_causal, window, scale, softcap, bias
     )
 
 
@@ -102,13 +94,24 @@ def _check(q: Tensor, k: Tensor, v: Tensor, q_offsets: Tensor, k_offsets: Tensor
         )
 
 
-def _check_bias(q: Tensor, relative_bias: Tensor, is_bidirectional: bool) -> None:
-    least = 4 if is_bidirectional else 2
+def _check_options(
+    q: Tensor,
+    window: int | None,
+    softcap: float | None,
+    relative_bias: Tensor | None,
+    is_bidirectional: bool,
+) -> None:
+    for name, value in (("window", window), ("softcap", softcap)):
+        if value is not None and value <= 0:
+            raise ValueError(f"{name} is {value}; expected a value above 0, or None for none")
+    if relative_bias is None:
+        return
     if relative_bias.dim() != 2 or relative_bias.shape[1] != q.shape[1]:
         raise ValueError(
             f"relative_bias {tuple(relative_bias.shape)} and q {tuple(q.shape)}; expected "
             "[num_buckets, num_heads] with the heads of q"
         )
+    least = 4 if is_bidirectional else 2
     if relative_bias.shape[0] < least:
         raise ValueError(f"relative_bias has {relative_bias.shape[0]} buckets; expected {least}")
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-__all__ = ["RelativeBias", "attention"]
+__all__ = ["RelativeBias", "attention", "relative_bias"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,12 @@ class RelativeBias:
         return first + torch.where(distance < num_exact, distance, far)
 
 
+def relative_bias(
+    table: Tensor | None, max_distance: int, is_bidirectional: bool
+) -> RelativeBias | None:
+    return None if table is None else RelativeBias(table, max_distance, is_bidirectional)
+
+
 def attention(
     q: Tensor,
     k: Tensor,
@@ -48,7 +54,7 @@ def attention(
     window: int | None,
     scale: float,
     softcap: float | None,
-    relative_bias: RelativeBias | None = None,
+    bias: RelativeBias | None = None,
 ) -> tuple[Tensor, Tensor]:
     """out = softmax(scale q k^T + bias) v within each sequence; lse = log sum exp.
 
@@ -67,7 +73,7 @@ def attention(
             q[q_start:q_end],
             k[k_start:k_end],
             v[k_start:k_end],
-            None if relative_bias is None else relative_bias.scores(distance),
+            None if bias is None else bias.scores(distance),
             _hidden(distance, is_causal, window),
             scale,
             softcap,
