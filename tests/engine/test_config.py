@@ -3,9 +3,11 @@
 import dataclasses
 
 import pytest
+import torch
 
 from weldlm.config import PRESETS, preset
-from weldlm.heads import CausalLM
+from weldlm.heads import CausalLM, MaskedLM, Seq2SeqLM
+from weldlm.weights.model_json import their_config
 
 SMALL = {"num_layers": 2, "vocab_size": 101}
 
@@ -83,6 +85,25 @@ def test_another_vocabulary_leaves_no_special_ids_behind() -> None:
 def test_bad_field_is_named(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         preset("gpt2-tiny", **changes)
+
+
+@pytest.mark.parametrize("name", ["bert-base", "t5-small"])
+def test_an_encoder_is_no_causal_model(name: str) -> None:
+    config = preset(name, num_layers=1, vocab_size=101)
+
+    with pytest.raises(ValueError, match="is of an encoder or has one; expected a decoder"):
+        CausalLM(config)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_can_be_saved(name: str) -> None:
+    head = Seq2SeqLM if PRESETS[name].num_encoder_layers else CausalLM
+    head = head if PRESETS[name].is_causal else MaskedLM
+
+    with torch.device("meta"):
+        model = head(PRESETS[name])
+
+    assert their_config(model, torch.float32)["model_type"] == PRESETS[name].family
 
 
 def test_unknown_preset_lists_the_known() -> None:

@@ -39,7 +39,7 @@ def load_config(folder: str | Path) -> ModelConfig:
                 f"{path}: {name} = {theirs[name]!r} is not supported; expected {expected!r}"
             )
     try:
-        return dataclasses.replace(family.read(theirs), **_common_fields(theirs))
+        return _read(theirs, family)
     except KeyError as error:
         raise ValueError(f"{path} lacks the field {error.args[0]!r}") from error
     except (TypeError, ValueError) as error:
@@ -60,7 +60,11 @@ def head_format(config: ModelConfig, head: type[Model]) -> HeadFormat:
 
 
 def their_config(model: Model, dtype: torch.dtype) -> dict[str, Any]:
-    """What config.json says of a model with weights in `dtype`."""
+    """What config.json says of a model with weights in `dtype`.
+
+    Raises:
+        ValueError: the family's format cannot say it.
+    """
     config = model.config
     eos_ids = [config.eos_id, *config.more_eos_ids]
     theirs: dict[str, Any] = {
@@ -79,7 +83,25 @@ def their_config(model: Model, dtype: torch.dtype) -> dict[str, Any]:
         theirs["label2id"] = {name: place for place, name in enumerate(config.labels)}
     if model.kind == "regression":
         theirs["problem_type"] = "regression"
-    return theirs | FAMILIES[config.family].write(config)
+    family = FAMILIES[config.family]
+    theirs |= family.write(config)
+    # as it will be read: with texts for the keys of id2label
+    _check_said(config, _read(json.loads(json.dumps(theirs)), family))
+    return theirs
+
+
+def _check_said(config: ModelConfig, read: ModelConfig) -> None:
+    for field in dataclasses.fields(ModelConfig):
+        ours, said = getattr(config, field.name), getattr(read, field.name)
+        if ours != said:
+            raise ValueError(
+                f"{field.name} is {ours!r}, which the {config.family} format cannot hold; "
+                f"expected {said!r}"
+            )
+
+
+def _read(theirs: dict[str, Any], family: Family) -> ModelConfig:
+    return dataclasses.replace(family.read(theirs), **_common_fields(theirs))
 
 
 def _family(theirs: Any, path: Path) -> Family:
