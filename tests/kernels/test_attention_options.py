@@ -1,7 +1,9 @@
 """Options of attention that change which keys a query sees, or how scores become weights."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -127,6 +129,94 @@ def test_windowed_attention_obeys_the_rules_of_torch_library() -> None:
     settings = (*packed(case).values(), "cpu")
 
     torch.library.opcheck(torch.ops.weldlm.attention.default, (*leaves, *settings))
+
+
+OPTIONS = {
+    "softcap": {"softcap": 0.8},
+    "bias": {"relative_bias_max_distance": 20},
+    "bias-both-ways": {"relative_bias_max_distance": 20, "relative_bias_is_bidirectional": True},
+    "all": {"softcap": 0.8, "relative_bias_max_distance": 20},
+}
+
+
+def call_with(
+    case: Case, options: dict[str, Any], *, has_bias: bool
+) -> Callable[..., tuple[Tensor, Tensor]]:
+    def attend(
+        q: Tensor, k: Tensor, v: Tensor, table: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        bias = {"relative_bias": table} if has_bias else {}
+        out, lse = attention(q, k, v, **packed(case), **options, **bias)
+        return out, lse.detach()
+
+    return attend
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case((9, 0, 30, 5), num_heads=4, num_kv_heads=2, num_behind=2, window=12),
+        Case((9, 30), (14, 40), num_heads=2, is_causal=False, window=13),
+        Case((9, 30), (4, 0), num_heads=2),
+    ],
+    ids=["causal", "full", "fewer-keys"],
+)
+def test_recomputed_gradients_are_those_of_the_reference(case: Case, name: str) -> None:
+    inputs = make_inputs(case, torch.float32)
+    attend = call_with(case, OPTIONS[name], has_bias=name != "softcap")
+    if name != "softcap":
+        inputs["table"] = torch.randn(8, case.num_heads)
+    leaves, others = (
+        {key: x.clone().requires_grad_() for key, x in inputs.items()} for _ in range(2)
+    )
+
+    out, lse = attend(**leaves)
+    with use_backend("reference"):
+        expected_out, expected_lse = attend(**others)
+    out.square().sum().backward()
+    expected_out.square().sum().backward()
+
+    torch.testing.assert_close((out, lse), (expected_out, expected_lse), rtol=0, atol=0)
+    torch.testing.assert_close(
+        [x.grad for x in leaves.values()], [x.grad for x in others.values()], equal_nan=True
+    )
+
+
+@pytest.mark.parametrize("has_bias", [True, False], ids=["bias", "softcap"])
+def test_recomputed_attention_obeys_the_rules_of_torch_library(has_bias: bool) -> None:
+    leaves = [torch.randn(12, 2, 8).requires_grad_() for _ in range(3)]
+    table = torch.randn(8, 2).requires_grad_() if has_bias else None
+    offsets = torch.tensor([0, 9, 12], dtype=torch.int32)
+    settings = (offsets, offsets, True, 4, 0.3, None if has_bias else 0.9, 20, False)
+    detached = [x.detach() for x in leaves]
+
+    torch.library.opcheck(
+        torch.ops.weldlm.attention_recomputed.default, (*leaves, table, *settings)
+    )
+    torch.library.opcheck(
+        torch.ops.weldlm.attention_recomputed_backward.default,
+        (torch.randn(12, 2, 8), *detached, None if table is None else table.detach(), *settings),
+    )
+
+
+def test_options_compile_without_a_graph_break() -> None:
+    case = Case((21, 6), num_heads=2, num_kv_heads=2)
+    inputs = make_inputs(case, torch.float32) | {"table": torch.randn(8, 2)}
+    attend = call_with(case, OPTIONS["all"], has_bias=True)
+    compiled = torch.compile(attend, backend="aot_eager", fullgraph=True)
+    leaves, others = (
+        {key: x.clone().requires_grad_() for key, x in inputs.items()} for _ in range(2)
+    )
+
+    actual, expected = compiled(**leaves)[0], attend(**others)[0]
+    actual.square().sum().backward()
+    expected.square().sum().backward()
+
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+    torch.testing.assert_close(
+        [x.grad for x in leaves.values()], [x.grad for x in others.values()], rtol=0, atol=0
+    )
 
 
 def test_softcap_takes_the_reference_and_says_so() -> None:

@@ -99,14 +99,14 @@ def load_pretrained(
     config = load_config(folder)
     if labels is not None:
         config = dataclasses.replace(config, labels=tuple(labels))
-    family = FAMILIES[config.family]
+    family, form = FAMILIES[config.family], head_format(config, head)
     files = TensorFiles(folder, _renamed(family))
     _check_zeros(files, family, folder)
     if _has_own_head(files, family):
         config = dataclasses.replace(config, tie_embeddings=False)
     with torch.device("meta"):
         model = head(config)
-    rules = dict(_rules(config, family, head_format(config, head)))
+    rules = dict(_rules(config, family, form))
     drawn = _drawn_names(rules, files) if has_new_head else set()
     read = {name: rule for name, rule in rules.items() if name not in drawn}
     _check(model, read, files, family, folder)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from weldlm_kernels.attention import reference
+from weldlm_kernels.attention import recomputed, reference
 from weldlm_kernels.backend import choose, implementation
 from weldlm_kernels.registration import differentiable, register
 
@@ -66,16 +66,63 @@ def attention(
     if window is not None and window >= max(q_max_length, k_max_length):
         window = None  # no two tokens are that far apart
     scale = q.shape[2] ** -0.5 if scale is None else scale
+    bias = relative_bias, relative_bias_max_distance, relative_bias_is_bidirectional
+    lengths = q_offsets, k_offsets, q_max_length, k_max_length
+    return _dispatch(q, k, v, *lengths, is_causal, window, scale, softcap, *bias)
+
+
+def _dispatch(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_offsets: Tensor,
+    k_offsets: Tensor,
+    q_max_length: int,
+    k_max_length: int,
+    is_causal: bool,
+    window: int | None,
+    scale: float,
+    softcap: float | None,
+    relative_bias: Tensor | None,
+    max_distance: int,
+    is_bidirectional: bool,
+) -> tuple[Tensor, Tensor]:
     options = {"window": window, "softcap": softcap, "relative_bias": relative_bias}
-    backend = choose("attention", q, tuple(x for x in options if options[x] is not None))
+    used = tuple(name for name, value in options.items() if value is not None)
+    backend = choose("attention", q, used)
     if backend != "reference":
-        lengths = q_offsets, k_offsets, q_max_length, k_max_length
-        return _attention(q, k, v, *lengths, is_causal, window, scale, backend)  # type: ignore[no-any-return]
-    bias = reference.relative_bias(
-        relative_bias, relative_bias_max_distance, relative_bias_is_bidirectional
-    )
+        return _attention(  # type: ignore[no-any-return]
+            q,
+            k,
+            v,
+            q_offsets,
+            k_offsets,
+            q_max_length,
+            k_max_length,
+            is_causal,
+            window,
+            scale,
+            backend,
+        )
+    if choose("attention", q) != "reference":
+        # only an option is missing there
+        return recomputed.attention(  # type: ignore[no-any-return]
+            q,
+            k,
+            v,
+            relative_bias,
+            q_offsets,
+            k_offsets,
+            is_causal,
+            window,
+            scale,
+            softcap,
+            max_distance,
+            is_bidirectional,
+        )
+    table = reference.relative_bias(relative_bias, max_distance, is_bidirectional)
     return reference.attention(
-        q, k, v, q_offsets, k_offsets, is_causal, window, scale, softcap, bias
+        q, k, v, q_offsets, k_offsets, is_causal, window, scale, softcap, table
     )
 
 
