@@ -20,7 +20,7 @@ CODE = [
 IMPORT_ORDER = (
     ("atomic_file",),
     ("packing", "config", "tokenizer", "sealed_folder", "train_settings", "interrupt", "precision"),
-    ("memory", "config_fields"),
+    ("memory",),
     ("layers", "families", "data", "stopped_text"),
     ("transformer",),
     ("heads",),

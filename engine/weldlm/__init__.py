@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from weldlm.config import preset as preset
     from weldlm.generation import generate as generate
     from weldlm.heads import CausalLM as CausalLM
+    from weldlm.heads import MaskedLM as MaskedLM
+    from weldlm.heads import QuestionAnswerer as QuestionAnswerer
+    from weldlm.heads import Regressor as Regressor
+    from weldlm.heads import SentenceEmbedder as SentenceEmbedder
+    from weldlm.heads import Seq2SeqLM as Seq2SeqLM
+    from weldlm.heads import SequenceClassifier as SequenceClassifier
+    from weldlm.heads import TokenClassifier as TokenClassifier
     from weldlm.packing import PackedBatch as PackedBatch
     from weldlm.sampling import SamplingSettings as SamplingSettings
     from weldlm.tokenizer import Tokenizer as Tokenizer
@@ -23,9 +30,16 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "CausalLM": "weldlm.heads",
+    "MaskedLM": "weldlm.heads",
     "ModelConfig": "weldlm.config",
     "PackedBatch": "weldlm.packing",
+    "QuestionAnswerer": "weldlm.heads",
+    "Regressor": "weldlm.heads",
     "SamplingSettings": "weldlm.sampling",
+    "SentenceEmbedder": "weldlm.heads",
+    "Seq2SeqLM": "weldlm.heads",
+    "SequenceClassifier": "weldlm.heads",
+    "TokenClassifier": "weldlm.heads",
     "Tokenizer": "weldlm.tokenizer",
     "TrainSettings": "weldlm.train_settings",
     "Trainer": "weldlm.trainer",

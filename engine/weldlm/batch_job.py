@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from weldlm.generation import BatchLimits, Completion, LanguageModel, Prompt, complete, encode_prompt
+from weldlm.generation import (
+    BatchLimits,
+    Completion,
+    LanguageModel,
+    Prompt,
+    complete,
+    encode_prompt,
+)
 from weldlm.job_record import DoneRows, describe_job, open_record
 from weldlm.sampling import SamplingSettings
 from weldlm.tokenizer import Tokenizer

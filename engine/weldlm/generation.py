@@ -306,7 +306,11 @@ class _Sequence:
         self._num_prompt_tokens = len(self.ids)
         self._max_length = min(len(self.ids) + settings.max_tokens, config.context_length)
         self._is_cut_by_context = self._max_length < len(self.ids) + settings.max_tokens
-        self._stop_ids = {*settings.stop_ids, _eos_id(config, tokenizer)}
+        self._stop_ids = {
+            *settings.stop_ids,
+            *config.more_eos_ids,
+            _eos_id(config, tokenizer),
+        }
         self._text = StoppedText(tokenizer, settings.stop)
         self._pieces: list[str] = []
 

@@ -21,11 +21,17 @@ class PackedBatch:
     offsets: Tensor  # [B + 1] int32, cumulative lengths; rows behind the last belong to nobody
     positions: Tensor  # [T] int64, place of each token in its own sequence
     max_length: int  # of the longest sequence, on the host, so that no launch synchronizes
+    token_types: Tensor | None = None  # [T] int64, segment of each token; all the first where None
 
     def __post_init__(self) -> None:
         if self.ids.dim() != 1 or self.positions.shape != self.ids.shape:
             raise ValueError(
                 f"ids {tuple(self.ids.shape)} and positions {tuple(self.positions.shape)}; "
+                "expected two equal shapes [T]"
+            )
+        if self.token_types is not None and self.token_types.shape != self.ids.shape:
+            raise ValueError(
+                f"token_types {tuple(self.token_types.shape)} and ids {tuple(self.ids.shape)}; "
                 "expected two equal shapes [T]"
             )
         if self.offsets.dim() != 1 or self.offsets.shape[0] < 1:
@@ -75,12 +81,18 @@ class PackedBatch:
         return cls(ids, offsets, positions, max(lengths, default=0))
 
     @classmethod
-    def from_padded(cls, input_ids: Tensor, attention_mask: Tensor | None = None) -> "PackedBatch":
+    def from_padded(
+        cls,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> "PackedBatch":
         """Packs a padded batch of another library.
 
         Args:
             input_ids: [B, S] int64.
             attention_mask: [B, S], nonzero where a token is real; all where None.
+            token_type_ids: [B, S] int64, segment of each token.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
@@ -90,7 +102,10 @@ class PackedBatch:
                 f"{tuple(attention_mask.shape)}; expected two equal shapes [B, S]"
             )
         is_real = attention_mask.bool()
-        return cls.from_lengths(input_ids[is_real], is_real.sum(dim=1).tolist())
+        batch = cls.from_lengths(input_ids[is_real], is_real.sum(dim=1).tolist())
+        if token_type_ids is None:
+            return batch
+        return replace(batch, token_types=token_type_ids[is_real])
 
     def to_padded(self, values: Tensor, attention_mask: Tensor) -> Tensor:
         """Lays packed `values` [T, ...] out as [B, S, ...], zero where `attention_mask` is."""
@@ -99,9 +114,11 @@ class PackedBatch:
         return padded
 
     def to(self, device: torch.device | str) -> "PackedBatch":
+        token_types = self.token_types
         return replace(
             self,
             ids=self.ids.to(device, non_blocking=True),
             offsets=self.offsets.to(device, non_blocking=True),
             positions=self.positions.to(device, non_blocking=True),
+            token_types=None if token_types is None else token_types.to(device, non_blocking=True),
         )

@@ -1,11 +1,20 @@
 """The one transformer: embedding, blocks and a final norm, over packed sequences."""
 
 import math
+from dataclasses import replace
 
 from torch import Tensor, nn
 
 from weldlm.config import ModelConfig
-from weldlm.layers import Block, Cache, Embedding, RotaryTable, build_norm
+from weldlm.layers import (
+    Block,
+    Cache,
+    Embedding,
+    LayerContext,
+    Memory,
+    RotaryTable,
+    build_norm,
+)
 from weldlm.packing import PackedBatch
 
 __all__ = ["Transformer"]
@@ -14,14 +23,33 @@ _INITIAL_STD = 0.02  # GPT-2 (Radford et al. 2019)
 
 
 class Transformer(nn.Module):
-    """Turns a packed batch into hidden states."""
+    """Turns a packed batch into hidden states.
 
-    def __init__(self, config: ModelConfig) -> None:
+    Where the configuration has an encoder too, this is the decoder; the encoder is a transformer of
+    `config.encoder`.
+    """
+
+    def __init__(self, config: ModelConfig, tokens: nn.Embedding | None = None) -> None:
+        """Shares the token embedding `tokens` where given."""
         super().__init__()
-        self.embedding = Embedding(config)
-        self.table = RotaryTable(config) if config.positions == "rotary" else None
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
-        self.norm = build_norm(config)
+        self.embedding = Embedding(config, tokens)
+        self.table = self.local_table = None
+        if config.positions == "rotary":
+            self.table = RotaryTable(
+                config.head_dim,
+                config.context_length,
+                base=config.rotary_base,
+                scaling=config.rotary_scaling,
+            )
+            if config.rotary_local_base is not None:
+                self.local_table = RotaryTable(
+                    config.head_dim, config.context_length, base=config.rotary_local_base
+                )
+        self.relative_bias: nn.Embedding | None = None
+        if config.positions == "relative":
+            self.relative_bias = nn.Embedding(config.num_relative_buckets, config.num_heads)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        self.norm = build_norm(config) if config.has_final_norm else None
         self._initialize(config.num_layers)
 
     def _initialize(self, num_layers: int) -> None:
@@ -34,23 +62,44 @@ class Transformer(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(weight)
 
-    def forward(self, batch: PackedBatch, cache: Cache | None = None) -> Tensor:
+    def forward(
+        self, batch: PackedBatch, cache: Cache | None = None, memory: Memory | None = None
+    ) -> Tensor:
         """Returns the normalized hidden states.
 
         Args:
             batch: T tokens of B sequences; positions below the context length.
             cache: keys and values of the sequences' earlier tokens, to which these are added.
+            memory: of the encoder, for a decoder with cross-attention.
 
         Returns:
             [T, hidden_size].
         """
+        context = LayerContext(
+            batch=batch,
+            cache=cache,
+            memory=memory,
+            table=self.table,
+            local_table=self.local_table,
+            relative_bias=None if self.relative_bias is None else self.relative_bias.weight,
+        )
         stream: Tensor = self.embedding(batch)
         update: Tensor | None = None
-        for layer, block in enumerate(self.blocks):
-            stream, update = block(
-                stream, update, batch, layer=layer, cache=cache, table=self.table
-            )
+        for block in self.blocks:
+            stream, update = block(stream, update, context)
         if cache is not None:
             cache.advance(batch)
-        assert update is not None  # num_layers is at least 1
+        if self.norm is None or update is None:
+            return stream
         return self.norm.add(update, stream)[0]
+
+    def memorize(self, memory: Memory) -> Memory:
+        """Returns `memory` with the keys and values of every cross-attention, for decoding."""
+        return replace(
+            memory,
+            keys_and_values=tuple(
+                block.cross_attention.keys_and_values(memory.states)
+                for block in self.blocks
+                if isinstance(block, Block) and block.cross_attention is not None
+            ),
+        )

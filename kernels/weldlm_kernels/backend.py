@@ -32,6 +32,14 @@ _CPU_PATHS: dict[str, Literal["compiled", "reference"]] = {
     "linear_cross_entropy": "compiled",
 }
 
+# (operation, backend) -> options that it cannot compute; a call with one takes the reference
+_GAPS: dict[tuple[str, Backend], tuple[str, ...]] = {
+    ("attention", "cpu"): ("softcap", "relative_bias"),
+    ("attention", "gpu"): ("window", "softcap", "relative_bias"),
+    ("linear_cross_entropy", "cpu"): ("softcap",),
+    ("linear_cross_entropy", "gpu"): ("softcap",),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -67,15 +75,20 @@ def use_backend(backend: Backend) -> Iterator[None]:
         _forced = previous
 
 
-def choose(op: str, x: Tensor) -> Backend:
+def choose(op: str, x: Tensor, options: tuple[str, ...] = ()) -> Backend:
     """Returns the backend that `op` takes for a first argument like `x`.
+
+    Args:
+        op: the operation.
+        x: its first argument.
+        options: those in use that not every backend computes.
 
     Raises:
         RuntimeError: a backend was forced that cannot run here.
     """
     if _forced is not None:
-        return _require(op, _forced, x.device.type, x.dtype)
-    return _automatic_backend(op, x.device.type, x.dtype)
+        return _require(op, _forced, x.device.type, x.dtype, options)
+    return _automatic_backend(op, x.device.type, x.dtype, options)
 
 
 def explain(device: str = "cpu", dtype: torch.dtype = torch.float32) -> list[Choice]:
@@ -97,16 +110,27 @@ def _automatic(op: str, device: str, dtype: torch.dtype) -> Choice:
         return Choice(op, "reference", obstacle)
     if backend == "cpu" and _CPU_PATHS[op] == "reference":
         return Choice(op, "reference", "plain PyTorch is already as fast on a CPU")
-    return Choice(op, backend, _MERITS[backend])
+    gaps = _GAPS.get((op, backend), ())
+    exceptions = f"; the reference for {', '.join(gaps)}" if gaps else ""
+    return Choice(op, backend, _MERITS[backend] + exceptions)
 
 
-def _require(op: str, backend: Backend, device: str, dtype: torch.dtype) -> Backend:
+def _require(
+    op: str, backend: Backend, device: str, dtype: torch.dtype, options: tuple[str, ...]
+) -> Backend:
     if backend == "reference" or (backend == "cpu" and _CPU_PATHS[op] == "reference"):
         return "reference"
-    obstacle = _OBSTACLES[backend](op, device, dtype)
+    obstacle = _OBSTACLES[backend](op, device, dtype) or _gap(op, backend, options)
     if obstacle is not None:
         raise RuntimeError(f"{op} was forced onto the {backend} backend, but {obstacle}")
     return backend
+
+
+def _gap(op: str, backend: Backend, options: tuple[str, ...]) -> str | None:
+    gaps = [option for option in options if option in _GAPS.get((op, backend), ())]
+    if gaps:
+        return f"{gaps[0]} has no kernel there; use the reference"
+    return None
 
 
 def _cpu_obstacle(op: str, device: str, dtype: torch.dtype) -> str | None:
@@ -141,8 +165,11 @@ def _is_interpreting() -> bool:
     return bool(knobs.runtime.interpret)
 
 
-def _automatic_backend(op: str, device: str, dtype: torch.dtype) -> Backend:
-    return _automatic(op, device, dtype).backend
+def _automatic_backend(
+    op: str, device: str, dtype: torch.dtype, options: tuple[str, ...]
+) -> Backend:
+    backend = _automatic(op, device, dtype).backend
+    return "reference" if _gap(op, backend, options) else backend
 
 
 # torch.compile takes the choice as a constant instead of tracing how it is made. This is all that

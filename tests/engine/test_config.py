@@ -3,9 +3,11 @@
 import dataclasses
 
 import pytest
+import torch
 
 from weldlm.config import PRESETS, preset
-from weldlm.heads import CausalLM
+from weldlm.heads import CausalLM, MaskedLM, Seq2SeqLM
+from weldlm.weights.model_json import their_config
 
 SMALL = {"num_layers": 2, "vocab_size": 101}
 
@@ -22,6 +24,37 @@ def test_parameter_count_equals_the_built_model(name: str, tie_embeddings: bool)
 
 def test_gpt2_small_has_its_published_size() -> None:
     assert PRESETS["gpt2"].num_parameters == 124_439_808
+
+
+# what their authors or transformers count, a tied head once
+PUBLISHED = {
+    "llama-3.2-1b": 1_235_814_400,
+    "mistral-7b": 7_241_732_096,
+    "qwen2.5-0.5b": 494_032_768,
+    "qwen3-0.6b": 596_049_920,
+    "gemma2-2b": 2_614_341_888,
+    "gemma3-1b": 999_885_952,
+    "bert-base": 109_514_298,
+    "roberta-base": 124_697_433,
+    "distilbert-base": 66_985_530,
+    "modernbert-base": 149_655_232,
+    "t5-small": 60_506_624,
+    "t5-v1.1-small": 76_961_152,
+    "bart-base": 139_420_416,
+}
+
+
+@pytest.mark.parametrize(("name", "count"), PUBLISHED.items(), ids=PUBLISHED.keys())
+def test_preset_has_its_published_size(name: str, count: int) -> None:
+    assert PRESETS[name].num_parameters == count
+
+
+@pytest.mark.parametrize("name", ["transformer-base", "transformer-big"])
+def test_original_transformer_has_its_published_size(name: str) -> None:
+    # table 3 of the paper, in rounded millions
+    published = {"transformer-base": 65, "transformer-big": 213}[name]
+
+    assert PRESETS[name].num_parameters / 1e6 == pytest.approx(published, rel=0.04)
 
 
 def test_flops_per_token_counts_products_and_attention() -> None:
@@ -52,6 +85,25 @@ def test_another_vocabulary_leaves_no_special_ids_behind() -> None:
 def test_bad_field_is_named(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         preset("gpt2-tiny", **changes)
+
+
+@pytest.mark.parametrize("name", ["bert-base", "t5-small"])
+def test_an_encoder_is_no_causal_model(name: str) -> None:
+    config = preset(name, num_layers=1, vocab_size=101)
+
+    with pytest.raises(ValueError, match="is of an encoder or has one; expected a decoder"):
+        CausalLM(config)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_can_be_saved(name: str) -> None:
+    head = Seq2SeqLM if PRESETS[name].num_encoder_layers else CausalLM
+    head = head if PRESETS[name].is_causal else MaskedLM
+
+    with torch.device("meta"):
+        model = head(PRESETS[name])
+
+    assert their_config(model, torch.float32)["model_type"] == PRESETS[name].family
 
 
 def test_unknown_preset_lists_the_known() -> None:

@@ -204,3 +204,20 @@ def test_a_bare_transformer_with_its_constants_loads(tmp_path: Path) -> None:
     loaded = load_pretrained(tmp_path)
 
     assert torch.equal(loaded.head_weight, model.head_weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("llama-tiny", {"window": 5}, "window is 5, which the llama format cannot hold"),
+        ("gpt2-tiny", {"head_dim": 16}, "head_dim is 16, which the gpt2 format cannot hold"),
+    ],
+    ids=["window", "head-size"],
+)
+def test_what_a_format_cannot_hold_is_refused_by_name(
+    tmp_path: Path, name: str, changes: dict[str, object], message: str
+) -> None:
+    model = tiny_model(name, **changes)
+
+    with pytest.raises(ValueError, match=message):
+        save_pretrained(model, tmp_path)

@@ -18,7 +18,7 @@ def case(head_dim: int, dtype: torch.dtype, is_causal: bool) -> Case:
     def compile_looping(arch: int) -> list[Any]:
         q, lse = torch.zeros(64, 8, head_dim, dtype=dtype), torch.zeros(8, 64)
         offsets = torch.zeros(3, dtype=torch.int32)
-        settings = (offsets, offsets, 64, 64, is_causal, 0.1)
+        settings = (offsets, offsets, 64, 64, is_causal, None, 0.1)
 
         def launch() -> None:
             gpu.attention(q, q, q, *settings)

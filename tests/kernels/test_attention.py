@@ -25,6 +25,7 @@ class Case:
     head_dim: int = 16
     value_dim: int | None = None  # head_dim
     num_behind: int = 0  # tokens behind the last offset
+    window: int | None = None
     scale: float | None = None
 
 
@@ -73,6 +74,7 @@ def packed(case: Case) -> dict[str, Any]:
         "q_max_length": max(case.q_lengths, default=0),
         "k_max_length": max(k_lengths, default=0),
         "is_causal": case.is_causal,
+        "window": case.window,
         "scale": case.scale,
     }
 

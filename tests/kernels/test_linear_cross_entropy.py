@@ -357,3 +357,20 @@ def test_compiled_equals_reference() -> None:
     actual = results(problem, torch.compile(fused, fullgraph=True, backend="aot_eager"))
 
     assert_right(actual, problem)
+
+
+def test_softcapped_loss_and_gradients_are_those_of_capped_logits() -> None:
+    hidden = torch.randn(7, 8, dtype=torch.float64).requires_grad_()
+    weight = torch.randn(11, 8, dtype=torch.float64).requires_grad_()
+    targets = torch.tensor([3, -100, 0, 10, 4, -100, 1])
+
+    loss, count = linear_cross_entropy(hidden, weight, targets, softcap=1.5)
+
+    expected = torch.nn.functional.cross_entropy(
+        1.5 * torch.tanh(hidden @ weight.T / 1.5), targets, reduction="sum"
+    )
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(loss, (hidden, weight)), torch.autograd.grad(expected, (hidden, weight))
+    )
+    assert count == 5

@@ -4,7 +4,8 @@ The kernel takes dense [B, H, L, D] batches, so consecutive sequences of equal l
 together, as views of the packed tensors. Its causal mask aligns the first query with the first key
 and ours the last with the last; the two agree where both lengths are equal. Every other case is cut
 into parts that need that mask or none: attention over two sets of keys is the mean of the attention
-over each, weighted by exp(lse), and the gradients of the parts, given the whole lse, add up.
+over each, weighted by exp(lse), and the gradients of the parts, given the whole lse, add up. A
+window is cut into rows that share a mask.
 """
 
 from dataclasses import dataclass
@@ -38,6 +39,12 @@ class _Run:
         """The keys of a packed [S, H, ...] as [B, H, k_length, ...]."""
         return self._batch(x, self.k_start, self.k_length)
 
+    def parts(self, is_causal: bool, window: int | None) -> "list[_Part]":
+        """How one of the sequences is cut."""
+        if window is None or window >= max(self.q_length, self.k_length):
+            return _parts(self.q_length, self.k_length, is_causal)
+        return _windowed_parts(self.q_length, self.k_length, is_causal, window)
+
     def _batch(self, x: Tensor, start: int, length: int) -> Tensor:
         tokens = x.narrow(0, start, self.num_sequences * length)
         batch: Tensor = tokens.unflatten(0, (self.num_sequences, length))
@@ -46,11 +53,12 @@ class _Run:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Rows that see either all of some keys or, where is_causal, one key more from row to row."""
+    """Rows that see all of some keys, or one key more from row to row, or what a mask leaves."""
 
     rows: slice
     keys: slice
     is_causal: bool
+    mask: Tensor | None = None  # [rows, keys], 0 or -inf
 
 
 _ALL = slice(None)
@@ -66,6 +74,7 @@ def attention(
     q_max_length: int,
     k_max_length: int,
     is_causal: bool,
+    window: int | None,
     scale: float,
 ) -> tuple[Tensor, Tensor]:
     """Returns out [T, H, Dv] and lse [H, T]."""
@@ -73,7 +82,9 @@ def attention(
     q, k, v = _prepared(q, k, v)
     outs, lses = [], []
     for run in _runs(q_offsets, k_offsets):
-        out, lse = _attend(run.rows(q), run.keys(k), run.keys(v), is_causal, scale)
+        out, lse = _attend(
+            run.rows(q), run.keys(k), run.keys(v), run.parts(is_causal, window), scale
+        )
         outs.append(out)
         lses.append(lse.unsqueeze(-1))
     lse_by_token = _joined(lses, (num_tokens, num_heads, 1), float("-inf"))
@@ -93,6 +104,7 @@ def attention_backward(
     q_max_length: int,
     k_max_length: int,
     is_causal: bool,
+    window: int | None,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns the gradients of q, k and v."""
@@ -107,7 +119,7 @@ def attention_backward(
             run.keys(v),
             run.rows(out),
             run.rows(lse.T),
-            is_causal,
+            run.parts(is_causal, window),
             scale,
         )
         grads_q.append(grad_q)
@@ -121,10 +133,9 @@ def attention_backward(
 
 
 def _attend(
-    q: Tensor, k: Tensor, v: Tensor, is_causal: bool, scale: float
+    q: Tensor, k: Tensor, v: Tensor, parts: list[_Part], scale: float
 ) -> tuple[Tensor, Tensor]:
     """q [B, H, L, D], k and v [B, Hkv, S, D] -> out [B, H, L, D], lse [B, H, L]."""
-    parts = _parts(q.shape[2], k.shape[2], is_causal)
     if len(parts) == 1 and parts[0].rows == _ALL:
         return _flash(q, k, v, 0.0, parts[0].is_causal, scale=scale)  # type: ignore[no-any-return]
     out = torch.zeros_like(q)
@@ -132,7 +143,13 @@ def _attend(
     for part in parts:
         rows, keys = part.rows, part.keys
         part_out, part_lse = _flash(
-            q[:, :, rows], k[:, :, keys], v[:, :, keys], 0.0, part.is_causal, scale=scale
+            q[:, :, rows],
+            k[:, :, keys],
+            v[:, :, keys],
+            0.0,
+            part.is_causal,
+            attn_mask=part.mask,
+            scale=scale,
         )
         whole_lse = torch.logaddexp(lse[:, :, rows], part_lse)
         weight = torch.exp(part_lse - whole_lse).unsqueeze(-1)
@@ -148,11 +165,10 @@ def _attend_backward(
     v: Tensor,
     out: Tensor,
     lse: Tensor,
-    is_causal: bool,
+    parts: list[_Part],
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of `_attend`."""
-    parts = _parts(q.shape[2], k.shape[2], is_causal)
     if len(parts) == 1 and parts[0].rows == _ALL:
         return _flash_backward(  # type: ignore[no-any-return]
             grad_out, q, k, v, out, lse, 0.0, parts[0].is_causal, scale=scale
@@ -169,6 +185,7 @@ def _attend_backward(
             lse[:, :, rows],
             0.0,
             part.is_causal,
+            attn_mask=part.mask,
             scale=scale,
         )
         grad_q[:, :, rows] += part_grad_q
@@ -192,6 +209,23 @@ def _parts(q_length: int, k_length: int, is_causal: bool) -> list[_Part]:
         if seen > 0:
             parts.append(_Part(slice(start, stop), slice(seen), is_causal=False))
         parts.append(_Part(slice(start, stop), slice(seen, last), is_causal=True))
+    return parts
+
+
+def _windowed_parts(q_length: int, k_length: int, is_causal: bool, window: int) -> list[_Part]:
+    """A window moves one key from row to row: a chunk of rows shares its keys and a mask."""
+    shift, ahead = k_length - q_length, 0 if is_causal else window - 1
+    parts = []
+    # where there are fewer keys than rows, the first rows see none
+    for start in range(max(0, -shift - ahead), q_length, _CHUNK):
+        stop = min(start + _CHUNK, q_length)
+        first = max(start + shift - window + 1, 0)
+        last = min(stop + shift + ahead, k_length)
+        distance = torch.arange(first, last) - torch.arange(start, stop).unsqueeze(1) - shift
+        is_hidden = (distance <= -window) | (distance > ahead)
+        mask = torch.zeros(is_hidden.shape).masked_fill(is_hidden, float("-inf"))
+        keys = slice(first, last)
+        parts.append(_Part(slice(start, stop), keys, is_causal=False, mask=mask))
     return parts
 
 

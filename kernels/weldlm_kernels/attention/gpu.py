@@ -33,6 +33,7 @@ def attention(
     q_max_length: int,
     k_max_length: int,
     is_causal: bool,
+    window: int | None,
     scale: float,
 ) -> tuple[Tensor, Tensor]:
     """Launches the forward; returns out [T, H, Dv] and lse [H, T]."""
@@ -67,6 +68,7 @@ def attention_backward(
     q_max_length: int,
     k_max_length: int,
     is_causal: bool,
+    window: int | None,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Launches the backward; returns the gradients of q, k and v."""

@@ -25,6 +25,7 @@ def linear_cross_entropy(
     *,
     bias: Tensor | None = None,
     ignore_index: int = -100,
+    softcap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Projects rows onto the vocabulary and sums the cross-entropy of the labelled ones.
 
@@ -34,6 +35,7 @@ def linear_cross_entropy(
         targets: [N] int64, below vocab_size, or `ignore_index` for rows without a label.
         bias: [vocab_size] or None.
         ignore_index: the target of rows that do not count.
+        softcap: logits become softcap * tanh(logits / softcap).
 
     Returns:
         loss_sum, an fp32 scalar (nats), and count, an int64 scalar on the same device.
@@ -42,10 +44,10 @@ def linear_cross_entropy(
         ValueError: shapes do not fit.
     """
     _check(hidden, weight, targets, bias)
-    backend = choose("linear_cross_entropy", hidden)
+    backend = choose("linear_cross_entropy", hidden, () if softcap is None else ("softcap",))
     if backend == "reference":
         return reference.linear_cross_entropy(
-            hidden, weight.to(hidden.dtype), bias, targets, ignore_index
+            hidden, weight.to(hidden.dtype), bias, targets, ignore_index, softcap
         )
     needs_grad = [
         torch.is_grad_enabled() and x is not None and x.requires_grad

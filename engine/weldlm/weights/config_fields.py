@@ -17,9 +17,40 @@ _SIZES = (
     "num_hidden_layers",
     "num_attention_heads",
     "intermediate_size",
+    "d_model",
+    "d_ff",
+    "d_kv",
+    "num_layers",
+    "num_heads",
+    "relative_attention_num_buckets",
+    "encoder_layers",
+    "encoder_ffn_dim",
+    "encoder_attention_heads",
+    "decoder_layers",
+    "decoder_ffn_dim",
+    "decoder_attention_heads",
+    "dim",
+    "hidden_dim",
+    "n_layers",
+    "n_heads",
 )
-_OPTIONAL_SIZES = ("n_inner", "num_key_value_heads", "head_dim")
-_NUMBERS = ("layer_norm_epsilon", "rms_norm_eps", "rope_theta")
+_OPTIONAL_SIZES = (
+    "n_inner",
+    "num_key_value_heads",
+    "head_dim",
+    "num_decoder_layers",
+    "sliding_window",
+    "local_attention",
+)
+_NUMBERS = (
+    "layer_norm_epsilon",
+    "layer_norm_eps",
+    "norm_eps",
+    "rms_norm_eps",
+    "rope_theta",
+    "global_rope_theta",
+    "rope_local_base_freq",
+)
 _FLAGS = ("tie_word_embeddings", "attention_bias", "mlp_bias")
 
 

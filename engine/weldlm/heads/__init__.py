@@ -1,0 +1,28 @@
+"""What a transformer's hidden states are used for; every loss lives inside forward.
+
+So wrappers that gather weights or hook gradients around forward (DDP, FSDP) see the whole
+computation.
+"""
+
+from weldlm.heads.classification import (
+    QuestionAnswerer,
+    Regressor,
+    SequenceClassifier,
+    TokenClassifier,
+)
+from weldlm.heads.language import CausalLM, MaskedLM
+from weldlm.heads.model import Model
+from weldlm.heads.sentence import SentenceEmbedder
+from weldlm.heads.seq2seq import Seq2SeqLM
+
+__all__ = [
+    "CausalLM",
+    "MaskedLM",
+    "Model",
+    "QuestionAnswerer",
+    "Regressor",
+    "SentenceEmbedder",
+    "Seq2SeqLM",
+    "SequenceClassifier",
+    "TokenClassifier",
+]

@@ -1,0 +1,133 @@
+"""config.json of a model folder, both ways."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from weldlm.config import ModelConfig
+from weldlm.families import FAMILIES, Family, HeadFormat
+from weldlm.heads import Model
+from weldlm.weights.config_fields import check_fields
+
+__all__ = ["head_format", "load_config", "their_config"]
+
+# what transformers writes nothing for
+_NO_LABELS = ("LABEL_0", "LABEL_1")
+
+
+def load_config(folder: str | Path) -> ModelConfig:
+    """Reads `config.json`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: an unsupported model type, a missing field, or a field with an unsupported
+            value that would change the maths.
+    """
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; expected a model folder with config.json")
+    try:
+        theirs = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    family = _family(theirs, path)
+    for name, expected in {**family.required, "quantization_config": None}.items():
+        if theirs.get(name) not in (None, expected):
+            raise ValueError(
+                f"{path}: {name} = {theirs[name]!r} is not supported; expected {expected!r}"
+            )
+    try:
+        check_fields(theirs)
+        return _read(theirs, family)
+    except KeyError as error:
+        raise ValueError(f"{path} lacks the field {error.args[0]!r}") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def head_format(config: ModelConfig, head: type[Model]) -> HeadFormat:
+    """How the model's family writes that head.
+
+    Raises:
+        ValueError: it has none.
+    """
+    heads = FAMILIES[config.family].heads
+    if head.kind not in heads:
+        known = ", ".join(heads)
+        raise ValueError(f"{config.family} has no {head.kind} head; expected one of {known}")
+    return heads[head.kind]
+
+
+def their_config(model: Model, dtype: torch.dtype) -> dict[str, Any]:
+    """What config.json says of a model with weights in `dtype`.
+
+    Raises:
+        ValueError: the family's format cannot say it.
+    """
+    config = model.config
+    eos_ids = [config.eos_id, *config.more_eos_ids]
+    theirs: dict[str, Any] = {
+        "architectures": [head_format(config, type(model)).architecture],
+        "model_type": config.family,
+        "tie_word_embeddings": config.tie_embeddings,
+        "bos_token_id": config.bos_id,
+        "eos_token_id": eos_ids if config.more_eos_ids else config.eos_id,
+        "pad_token_id": config.pad_id,
+        "dtype": str(dtype).removeprefix("torch."),
+    }
+    if config.decoder_start_id is not None:
+        theirs["decoder_start_token_id"] = config.decoder_start_id
+    if config.labels != _NO_LABELS:
+        theirs["id2label"] = dict(enumerate(config.labels))
+        theirs["label2id"] = {name: place for place, name in enumerate(config.labels)}
+    if model.kind == "regression":
+        theirs["problem_type"] = "regression"
+    family = FAMILIES[config.family]
+    theirs |= family.write(config)
+    # as it will be read: with texts for the keys of id2label
+    _check_said(config, _read(json.loads(json.dumps(theirs)), family))
+    return theirs
+
+
+def _check_said(config: ModelConfig, read: ModelConfig) -> None:
+    for field in dataclasses.fields(ModelConfig):
+        ours, said = getattr(config, field.name), getattr(read, field.name)
+        if ours != said:
+            raise ValueError(
+                f"{field.name} is {ours!r}, which the {config.family} format cannot hold; "
+                f"expected {said!r}"
+            )
+
+
+def _read(theirs: dict[str, Any], family: Family) -> ModelConfig:
+    return dataclasses.replace(family.read(theirs), **_common_fields(theirs))
+
+
+def _family(theirs: Any, path: Path) -> Family:
+    model_type = theirs.get("model_type") if isinstance(theirs, dict) else None
+    if model_type not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise ValueError(f"{path}: model_type {model_type!r} is not supported; expected {known}")
+    return FAMILIES[model_type]
+
+
+def _common_fields(theirs: dict[str, Any]) -> dict[str, Any]:
+    """Fields that all families write alike."""
+    eos = theirs.get("eos_token_id")
+    eos_ids = eos if isinstance(eos, list) else [eos]
+    fields: dict[str, Any] = {
+        "bos_id": theirs.get("bos_token_id"),
+        "eos_id": eos_ids[0] if eos_ids else None,
+        "more_eos_ids": tuple(eos_ids[1:]),
+        "pad_id": theirs.get("pad_token_id"),
+    }
+    if theirs.get("is_encoder_decoder"):
+        start = theirs.get("decoder_start_token_id")
+        fields["decoder_start_id"] = fields["pad_id"] if start is None else start
+    if theirs.get("id2label"):
+        names = sorted(theirs["id2label"].items(), key=lambda item: int(item[0]))
+        fields["labels"] = tuple(name for _, name in names)
+    return fields

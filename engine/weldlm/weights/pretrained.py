@@ -1,0 +1,272 @@
+"""Models from and to folders: which tensors of theirs make up ours, read and written one by one."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar, overload
+
+import torch
+from torch import Tensor, nn
+
+from weldlm.atomic_file import replace_text
+from weldlm.config import ModelConfig
+from weldlm.families import FAMILIES, Family, HeadFormat, Rule
+from weldlm.heads import CausalLM, Model
+from weldlm.weights.model_json import head_format, load_config, their_config
+from weldlm.weights.tensor_files import (
+    DEFAULT_SHARD_BYTES,
+    TensorFiles,
+    TensorPlan,
+    write_tensors,
+)
+
+__all__ = ["load_pretrained", "save_pretrained"]
+
+M = TypeVar("M", bound=Model)
+
+
+def save_pretrained(
+    model: Model,
+    folder: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    max_shard_bytes: int = DEFAULT_SHARD_BYTES,
+) -> None:
+    """Writes a folder that `transformers` loads with equal logits.
+
+    Args:
+        model: a model with a head that its family has.
+        folder: made where it does not exist.
+        dtype: of the weights in the file; as they are where None.
+        max_shard_bytes: a larger model becomes several files with an index.
+
+    Raises:
+        OSError: it cannot be written; a file that was there before is as it was.
+        ValueError: their format has no such head for the model's family.
+    """
+    folder = Path(folder)
+    config = their_config(model, dtype or next(model.parameters()).dtype)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(folder, _plans(model, dtype), max_shard_bytes=max_shard_bytes)
+    replace_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+
+
+@overload
+def load_pretrained(
+    folder: str | Path,
+    *,
+    device: torch.device | str = ...,
+    dtype: torch.dtype | None = ...,
+) -> CausalLM: ...
+@overload
+def load_pretrained(
+    folder: str | Path,
+    head: type[M],
+    *,
+    labels: Sequence[str] | None = ...,
+    has_new_head: bool = ...,
+    device: torch.device | str = ...,
+    dtype: torch.dtype | None = ...,
+) -> M: ...
+def load_pretrained(
+    folder: str | Path,
+    head: type[Model] = CausalLM,
+    *,
+    labels: Sequence[str] | None = None,
+    has_new_head: bool = False,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Model:
+    """Reads a model folder. Tensors of heads other than `head` are left out.
+
+    Args:
+        folder: holds config.json and model.safetensors, shards with their index, or torch's .bin
+            files, from which nothing but tensors is taken.
+        head: what the model is for.
+        labels: names of a classifier's outputs; those of the folder where None.
+        has_new_head: weights of the head that the folder lacks are drawn from torch's generator.
+        device: where the weights go.
+        dtype: of the weights; as stored where None.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: the configuration is not supported, or a tensor is missing, surplus, damaged or
+            of another shape.
+    """
+    folder = Path(folder)
+    config = load_config(folder)
+    if labels is not None:
+        config = dataclasses.replace(config, labels=tuple(labels))
+    family, form = FAMILIES[config.family], head_format(config, head)
+    files = TensorFiles(folder, _renamed(family))
+    _check_zeros(files, family, folder)
+    if _has_own_head(files, family):
+        config = dataclasses.replace(config, tie_embeddings=False)
+    with torch.device("meta"):
+        model = head(config)
+    rules = dict(_rules(config, family, form))
+    drawn = _drawn_names(rules, files) if has_new_head else set()
+    read = {name: rule for name, rule in rules.items() if name not in drawn}
+    _check(model, read, files, family, folder)
+    state = {name: _drawn(name, model.get_parameter(name)).to(device, dtype) for name in drawn}
+    # the largest first, while the least of the others lies in memory beside it
+    for name in sorted(read, key=lambda name: -model.get_parameter(name).numel()):
+        state[name] = _take(files, read[name], device, dtype)
+    _fill_shared(model, state)
+    model.load_state_dict(state, assign=True)
+    return model.to(device)
+
+
+def _rules(config: ModelConfig, family: Family, head: HeadFormat) -> Iterator[tuple[str, Rule]]:
+    """Our tensor names with the rule that fills each, blocks spelled out."""
+    for rule in [*family.rules(config), *head.rules(config)]:
+        is_encoder = rule.ours.startswith("encoder.")
+        num_layers = config.num_encoder_layers if is_encoder else config.num_layers
+        is_per_layer = "{layer}" in rule.ours
+        for layer in range(rule.first_layer, num_layers if is_per_layer else 1):
+            ours = rule.ours.format(layer=layer)
+            theirs = tuple(name.format(layer=layer) for name in rule.theirs)
+            yield ours, dataclasses.replace(rule, ours=ours, theirs=theirs)
+
+
+def _drawn_names(rules: dict[str, Rule], files: TensorFiles) -> set[str]:
+    """Tensors of the head of which the files hold nothing."""
+    return {
+        ours
+        for ours, rule in rules.items()
+        if not ours.startswith(("transformer.", "encoder.", "decoder."))
+        and not any(name in files for name in rule.theirs)
+    }
+
+
+def _drawn(name: str, weight: Tensor) -> Tensor:
+    """A weight of a new head, from the distribution that all weights start with."""
+    fresh = torch.zeros(weight.shape)
+    if weight.dim() >= 2:
+        return nn.init.normal_(fresh, std=0.02)
+    return fresh + 1 if name.endswith("norm.weight") else fresh
+
+
+def _fill_shared(model: Model, state: dict[str, Tensor]) -> None:
+    """Adds the other names of tensors that the model shares between its parts."""
+    named = list(model.named_parameters(remove_duplicate=False))
+    first = {id(weight): name for name, weight in reversed(named) if name in state}
+    for name, weight in named:
+        if name not in state and id(weight) in first:
+            state[name] = state[first[id(weight)]]
+
+
+def _split_sizes(rule: Rule, config: ModelConfig) -> list[int]:
+    """Rows of each of their tensors inside ours: q, k and v, or k and v, or gate and up."""
+    kv = config.num_kv_heads * config.head_dim
+    if len(rule.theirs) == 3:
+        return [config.num_heads * config.head_dim, kv, kv]
+    return [kv if "attention" in rule.ours else config.intermediate_size] * 2
+
+
+def _plans(model: Model, dtype: torch.dtype | None) -> dict[str, TensorPlan]:
+    """Their tensors, each made from ours when its file is written."""
+    config, state = model.config, model.state_dict()
+    plans: dict[str, TensorPlan] = {}
+    rules = _rules(config, FAMILIES[config.family], head_format(config, type(model)))
+    for ours, rule in rules:
+        tensor = state[ours]
+        parts = [tensor] if len(rule.theirs) == 1 else tensor.split(_split_sizes(rule, config))
+        for name, part in zip(rule.theirs, parts, strict=True):
+            size = part.numel() * (dtype or part.dtype).itemsize
+            plans[name] = TensorPlan(size, _maker(part, rule, dtype))
+    return plans
+
+
+def _maker(part: Tensor, rule: Rule, dtype: torch.dtype | None) -> Callable[[], Tensor]:
+    def make() -> Tensor:
+        tensor = part.detach().to(dtype)
+        tensor = tensor.t() if rule.is_transposed else tensor
+        return (tensor.unsqueeze(0) if rule.is_row else tensor).contiguous()
+
+    return make
+
+
+def _renamed(family: Family) -> Callable[[str], str | None]:
+    """The name that the model with a head gives a tensor; None for constants."""
+
+    def rename(name: str) -> str | None:
+        if name.endswith(family.ignored):
+            return None
+        for old, new in family.renamed.items():
+            if name.endswith(old):
+                name = name.removesuffix(old) + new
+        is_full = name.startswith((family.prefix, *family.head_prefixes))
+        return name if is_full else family.prefix + name
+
+    return rename
+
+
+def _check_zeros(files: TensorFiles, family: Family, folder: Path) -> None:
+    for name in family.zero:
+        if name in files and files.read(name).count_nonzero():
+            raise ValueError(f"{folder}: the tensor {name!r} is not zero, which is not supported")
+
+
+def _has_own_head(files: TensorFiles, family: Family) -> bool:
+    """Whether the file holds a head that differs from the embedding, whatever config.json says."""
+    head = "lm_head.weight"
+    if head not in files or family.tokens not in files:
+        return False
+    if files.shape(head) != files.shape(family.tokens):
+        return False
+    return not torch.equal(files.read(head), files.read(family.tokens))
+
+
+def _check(
+    model: Model, rules: dict[str, Rule], files: TensorFiles, family: Family, folder: Path
+) -> None:
+    """Whether the files hold what the model has and nothing else, before anything is read."""
+    for ours, rule in rules.items():
+        for name in rule.theirs:
+            if name not in files:
+                raise ValueError(f"{folder} lacks the tensor {name!r}")
+        expected = tuple(model.get_parameter(ours).shape)
+        shape = _joined_shape(rule, [files.shape(name) for name in rule.theirs])
+        if shape != expected:
+            raise ValueError(
+                f"{folder}: the tensor for {ours} has shape {shape}; expected {expected} from "
+                "config.json"
+            )
+    used = {name for rule in rules.values() for name in rule.theirs}
+    surplus = [
+        name
+        for name in files.names
+        if name not in used and not name.startswith(family.head_prefixes)
+    ]
+    if surplus:
+        raise ValueError(
+            f"{folder} holds the tensor {min(surplus)!r}, which {model.config.family} lacks"
+        )
+
+
+def _joined_shape(rule: Rule, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """Of their tensors one below the other, as we keep them."""
+    first, *_ = shapes
+    if any(shape[1:] != first[1:] or not shape for shape in shapes):
+        return first
+    joined = (sum(shape[0] for shape in shapes), *first[1:])
+    if rule.is_row:
+        return (math.prod(joined),)
+    return joined[::-1] if rule.is_transposed else joined
+
+
+def _take(
+    files: TensorFiles, rule: Rule, device: torch.device | str, dtype: torch.dtype | None
+) -> Tensor:
+    """A copy, which nothing that happens to the file can change."""
+    parts = [files.read(name) for name in rule.theirs]
+    if len(parts) > 1:
+        return torch.cat(parts).to(device, dtype)
+    (tensor,) = parts
+    if rule.is_row:
+        tensor = tensor.flatten()
+    tensor = tensor.t() if rule.is_transposed else tensor
+    return tensor.to(device, dtype, copy=True, memory_format=torch.contiguous_format)
