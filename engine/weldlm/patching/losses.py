@@ -54,7 +54,7 @@ def language_loss(model: Any, spec: LossSpec, *args: Any, **kwargs: Any) -> Any:
     call.pop("logits_to_keep", None)
     call.pop("return_dict", None)
     items = call.get("num_items_in_batch") if spec.counts_items else None
-    states, fields = spec.states(model, call)
+    states, others = spec.states(model, call)
     loss = _loss(model, spec, states, targets.flatten().to(states.device), items)
 
     def logits() -> Tensor:
@@ -62,8 +62,10 @@ def language_loss(model: Any, spec: LossSpec, *args: Any, **kwargs: Any) -> Any:
         projected: Tensor = model.get_submodule(spec.projection)(transformed)
         return projected if spec.bias is None else projected + getattr(model, spec.bias)
 
+    output = getattr(modeling_outputs, spec.output)
+    fields = {name: value for name, value in others.items() if name in output.__dataclass_fields__}
     if torch.compiler.is_compiling():
-        return getattr(modeling_outputs, spec.output)(loss=loss, logits=logits(), **fields)
+        return output(loss=loss, logits=logits(), **fields)
     lazy = LazyLogits(logits, states.device.type)
     return lazy_output(spec.output, loss=loss, logits=lazy, **fields)
 
