@@ -122,7 +122,10 @@ def test_accelerate_computes_no_logits_in_training() -> None:
     assert calls == [1]
     with pytest.raises(RuntimeError, match="was wrapped since"):
         report.revert()
-    accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
+    unwrapped = accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
+    named = {"labels": batch["labels"], "attention_mask": batch["attention_mask"]}
+    expected = tiny_model("bert")(**batch).loss.item()
+    assert unwrapped(batch["input_ids"], **named).loss.item() == pytest.approx(expected, rel=1e-5)
     report.revert()
     assert not any("forward" in vars(module) for module in model.modules())
 
@@ -174,7 +177,7 @@ def test_torch_compile_meets_no_graph_break(family: str, is_masked: bool) -> Non
     weldlm.patch(model)
 
     torch._dynamo.reset()
-    explained = torch._dynamo.explain(model)(**batch)  # type: ignore[no-untyped-call]
+    explained = torch._dynamo.explain(model)(**batch)
 
     operations = Counter(
         str(node.target)
@@ -198,7 +201,7 @@ def test_compiled_gradients_are_those_of_eager(is_masked: bool) -> None:
     weldlm.patch(model)
 
     torch._dynamo.reset()
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    compiled: Any = torch.compile(model, backend="aot_eager", fullgraph=True)
     compiled(**batch).loss.backward()
 
     for name, weight in model.named_parameters():

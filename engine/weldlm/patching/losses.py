@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from weldlm.patching.installed import arguments_by_name
 from weldlm.patching.lazy_output import LazyLogits, lazy_output
 from weldlm.patching.stacks import UNPACKABLE
 from weldlm_kernels import linear_cross_entropy
@@ -41,7 +42,7 @@ def language_loss(model: Any, spec: LossSpec, *args: Any, **kwargs: Any) -> Any:
     """The forward of a language model."""
     from transformers import modeling_outputs
 
-    call = dict(zip(spec.names, args, strict=False)) | kwargs
+    call = arguments_by_name(model, spec.names, args, kwargs)
     if call.get("labels") is None:
         return type(model).forward(model, **call)
     targets = _targets(spec, call)
