@@ -15,7 +15,7 @@ lightning: Any = pytest.importorskip("lightning.pytorch")
 def run(folder: Path, batches: Any, model: Any, **settings: Any) -> Any:
     """Lightning's Trainer after one epoch of `batches`."""
 
-    class Module(lightning.LightningModule):  # type: ignore[misc, name-defined]
+    class Module(lightning.LightningModule):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.model = model
