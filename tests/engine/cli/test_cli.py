@@ -209,6 +209,8 @@ BAD_CALLS = {
                   "neither steps nor minutes is given"),
     "unknown preset": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run",
                         "--steps", "1", "--model", "gpt9"], "preset 'gpt9' does not exist"),
+    "an encoder": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run",
+                    "--steps", "1", "--model", "bert-base"], "expected a decoder, one of gpt2"),
     "no model": (["generate", "--model", "{tmp}/none", "--prompt", "x"],
                  "config.json does not exist; expected a model folder"),
     "long prompt": (["generate", "--model", "{tmp}/model", "--prompt", "x y " * 200],
