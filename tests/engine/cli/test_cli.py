@@ -125,7 +125,7 @@ def test_resuming_with_other_data_is_refused(
     code = run(*arguments, "--resume")
 
     assert code == 2
-    assert "was prepared with sha256" in capsys.readouterr().err
+    assert "was prepared from other texts" in capsys.readouterr().err
 
 
 def test_a_bare_command_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
