@@ -22,7 +22,7 @@ vocab_size_option = click.option(
 
 
 def learn_tokenizer(texts: Iterable[str], vocab_size: int | None, **options: Any) -> "Tokenizer":
-    """Learns byte-level BPE; without a `vocab_size` a short text gets a smaller vocabulary.
+    """Learns a vocabulary; without a `vocab_size` a short text gets a smaller vocabulary.
 
     Args:
         texts: to learn from.
