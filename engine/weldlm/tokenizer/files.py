@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from weldlm.gguf_file import is_gguf
 from weldlm.tokenizer.bert import SPECIAL_TOKENS, bert_parts
 from weldlm.tokenizer.gguf_tokenizer import read_gguf_tokenizer
 from weldlm.tokenizer.llama2c_vocabulary import is_llama2c_vocabulary, read_llama2c_vocabulary
@@ -52,10 +53,17 @@ def find_tokenizer(folder: Path) -> Path:
 def read_tokenizer_folder(folder: Path) -> tuple[TokenizerParts, TokenizerConfig]:
     """Reads the tokenizer in the folder of a model, with its special tokens and chat template.
 
+    Args:
+        folder: or the file of a model: GGUF, which holds its tokenizer, or one with it beside.
+
     Raises:
         FileNotFoundError: there is none.
         ValueError: a file is damaged or asks for what this package does not do.
     """
+    if folder.is_file():
+        if is_gguf(folder):
+            return read_tokenizer_file(folder)
+        folder = folder.parent
     path = find_tokenizer(folder)
     fields = read_json_object(folder / "tokenizer_config.json")
     parts, config = _read(path, fields)

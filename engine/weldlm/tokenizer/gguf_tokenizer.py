@@ -1,4 +1,4 @@
-"""The tokenizer inside a GGUF file, read through the gguf library.
+"""The tokenizer inside a GGUF file.
 
 The meaning of the fields is that of llama.cpp: `tokenizer.ggml.model` names the algorithm and
 `tokenizer.ggml.pre` the regular expression of byte-level BPE.
@@ -6,10 +6,11 @@ The meaning of the fields is that of llama.cpp: `tokenizer.ggml.model` names the
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 
+from weldlm.gguf_file import GgufFile
 from weldlm.tokenizer.bpe import Pattern
 from weldlm.tokenizer.json_bpe import read_bpe
 from weldlm.tokenizer.json_vocabulary import spell_tokens
@@ -40,60 +41,37 @@ _ROLES = {
 _MODEL_TYPES = {"llama": 2, "t5": 1}  # of SentencePiece: BPE, Unigram
 
 
-class _Fields:
-    """The metadata `tokenizer.*` of a file."""
-
-    def __init__(self, path: Path) -> None:
-        from gguf import GGUFReader
-
-        try:
-            self._fields = GGUFReader(path).fields
-        except (ValueError, IndexError, KeyError, OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is not a whole GGUF file: {error}") from error
-        self._path = path
-
-    def get(self, name: str, default: Any = None) -> Any:
-        field = self._fields.get(f"tokenizer.{name}")
-        return default if field is None else field.contents()
-
-    def require(self, name: str) -> Any:
-        value = self.get(name)
-        if value is None:
-            raise ValueError(f"{self._path} has no tokenizer.{name}; expected a whole tokenizer")
-        return value
-
-
 def read_gguf_tokenizer(path: Path) -> tuple[TokenizerParts, TokenizerConfig]:
     """Reads vocabulary, roles of special tokens and chat template.
 
     Raises:
         ValueError: the file is damaged, or its tokenizer is of a kind that is not supported.
     """
-    fields = _Fields(path)
-    kind = fields.require("ggml.model")
-    names: list[str] = list(fields.require("ggml.tokens"))
-    kinds = np.array(fields.get("ggml.token_type", [1] * len(names)), dtype=np.uint8)
+    file = GgufFile(path)
+    kind = file.require("tokenizer.ggml.model")
+    names: list[str] = list(file.require("tokenizer.ggml.tokens"))
+    kinds = np.array(file.get("tokenizer.ggml.token_type", [1] * len(names)), dtype=np.uint8)
     if len(kinds) != len(names):
         raise ValueError(f"{path} has {len(names)} tokens and {len(kinds)} types of tokens")
-    ids = {role: fields.get(f"ggml.{field}") for role, field in _ROLES.items()}
+    ids = {role: file.get(f"tokenizer.ggml.{field}") for role, field in _ROLES.items()}
     roles = {role: names[i] for role, i in ids.items() if _is_id(i, names)}
-    template = _template(fields, ids)
+    template = _template(file, ids)
     if kind == "gpt2":
-        parts = _byte_level(path, fields, names, kinds, template)
+        parts = _byte_level(file, names, kinds, template)
     elif kind in _MODEL_TYPES:
-        parts = _sentencepiece(fields, names, kinds, _MODEL_TYPES[kind], template)
+        parts = _sentencepiece(file, names, kinds, _MODEL_TYPES[kind], template)
     else:
         raise ValueError(
             f"{path} has tokenizer.ggml.model {kind!r}, which is not supported; expected gpt2, "
             "llama or t5"
         )
-    chat = fields.get("chat_template")
+    chat = file.get("tokenizer.chat_template")
     return parts, TokenizerConfig(roles=roles, chat_templates={"default": chat} if chat else {})
 
 
-def _template(fields: _Fields, ids: Mapping[str, int | None]) -> Template:
-    before = _around(fields.get("ggml.add_bos_token", False), ids["bos_token"])
-    after = _around(fields.get("ggml.add_eos_token", False), ids["eos_token"])
+def _template(file: GgufFile, ids: Mapping[str, int | None]) -> Template:
+    before = _around(file.get("tokenizer.ggml.add_bos_token", False), ids["bos_token"])
+    after = _around(file.get("tokenizer.ggml.add_eos_token", False), ids["eos_token"])
     if not before + after:
         return Template()
     first = (*before, TemplatePiece("A"), *after)
@@ -119,26 +97,26 @@ def _added_tokens(names: Sequence[str], kinds: np.ndarray) -> tuple[AddedToken, 
 
 
 def _byte_level(
-    path: Path, fields: _Fields, names: list[str], kinds: np.ndarray, template: Template
+    file: GgufFile, names: list[str], kinds: np.ndarray, template: Template
 ) -> TokenizerParts:
-    pre = fields.get("ggml.pre", "default")
+    pre = file.get("tokenizer.ggml.pre", "default")
     if pre not in _PATTERNS:
         known = ", ".join(_PATTERNS)
         raise ValueError(
-            f"{path} has tokenizer.ggml.pre {pre!r}, which is not supported; expected {known}"
+            f"{file.path} has tokenizer.ggml.pre {pre!r}, which is not supported; expected {known}"
         )
     family, ignore_merges = _PATTERNS[pre]
     added_tokens = _added_tokens(names, kinds)
     section = {
         "vocab": {name: token_id for token_id, name in enumerate(names)},
-        "merges": fields.require("ggml.merges"),
+        "merges": file.require("tokenizer.ggml.merges"),
         "ignore_merges": ignore_merges,
     }
     try:
         named = read_bpe(section)
         tokens = spell_tokens(named, added_tokens)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{file.path}: {error}") from error
     return TokenizerParts(
         tokens=tokens,
         model=named.model,
@@ -149,17 +127,17 @@ def _byte_level(
 
 
 def _sentencepiece(
-    fields: _Fields, names: list[str], kinds: np.ndarray, model_type: int, template: Template
+    file: GgufFile, names: list[str], kinds: np.ndarray, model_type: int, template: Template
 ) -> TokenizerParts:
     is_byte = kinds == PieceKind.BYTE
     model = SpieceModel(
         pieces=names,
-        scores=np.array(fields.require("ggml.scores"), dtype=np.float32),
+        scores=np.array(file.require("tokenizer.ggml.scores"), dtype=np.float32),
         kinds=kinds,
         model_type=model_type,
         byte_fallback=bool(is_byte.any()),
-        charsmap=bytes(fields.get("ggml.precompiled_charsmap", b"")),
-        add_dummy_prefix=bool(fields.get("ggml.add_space_prefix", True)),
-        remove_extra_whitespaces=bool(fields.get("ggml.remove_extra_whitespaces", False)),
+        charsmap=bytes(file.get("tokenizer.ggml.precompiled_charsmap", b"")),
+        add_dummy_prefix=bool(file.get("tokenizer.ggml.add_space_prefix", True)),
+        remove_extra_whitespaces=bool(file.get("tokenizer.ggml.remove_extra_whitespaces", False)),
     )
     return spiece_parts(model, template=template)
