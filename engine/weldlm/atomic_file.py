@@ -8,7 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["DRAFT_SUFFIX", "rename_to_new", "replace_file", "replace_text", "sync"]
+__all__ = [
+    "DRAFT_SUFFIX",
+    "rename_to_new",
+    "replace_file",
+    "replace_text",
+    "require_writable",
+    "sync",
+]
 
 DRAFT_SUFFIX = ".partial"  # of hidden files and folders that are not finished
 
@@ -61,6 +68,19 @@ def rename_to_new(path: Path, target: Path) -> None:
         path.rename(target)
     else:
         path.unlink()
+
+
+def require_writable(folder: Path) -> None:
+    """Checks that files can be made in `folder`, before the work that they shall hold.
+
+    Raises:
+        PermissionError: they cannot.
+    """
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"{folder} cannot be written to; expected a folder that takes new files; change its "
+            "permissions or choose another"
+        )
 
 
 def sync(path: Path) -> None:

@@ -33,12 +33,12 @@ def parse_json(text: str, place: str, *, expected: str) -> Any:
     try:
         return json.loads(text)
     except RecursionError as error:
-        problem, cause = "is JSON nested too deep", error
+        raise _refusal(place, "is JSON nested too deep", expected) from error
     except json.JSONDecodeError as error:
-        problem, cause = f"is not valid JSON ({error.msg}, column {error.colno})", error
+        problem = f"is not valid JSON ({error.msg}, column {error.colno})"
+        raise _refusal(place, problem, expected) from error
     except ValueError as error:  # Python converts no integer of thousands of digits
-        problem, cause = "is JSON with a number of too many digits", error
-    raise ValueError(f"{place} {problem}; expected {expected}; mend or leave it out") from cause
+        raise _refusal(place, "is JSON with a number of too many digits", expected) from error
 
 
 def require_whole_characters(text: str, place: str) -> None:
@@ -55,3 +55,7 @@ def require_whole_characters(text: str, place: str) -> None:
             f"{place} holds half a character, the lone surrogate {half!a}; expected pairs of "
             "surrogates; mend or leave it out"
         ) from error
+
+
+def _refusal(place: str, problem: str, expected: str) -> ValueError:
+    return ValueError(f"{place} {problem}; expected {expected}; mend or leave it out")
