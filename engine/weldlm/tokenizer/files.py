@@ -95,7 +95,7 @@ def _read(path: Path, settings: Mapping[str, object]) -> tuple[TokenizerParts, T
 def _parts(path: Path, head: bytes, settings: Mapping[str, object]) -> TokenizerParts:
     if not head.strip():
         raise ValueError("the file is empty; expected a tokenizer")
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{" or path.suffix == ".json":
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
         if _is_vocabulary(path):
             return read_vocab_merges(path, path.with_name("merges.txt"))
         return read_tokenizer_json(path)
@@ -107,6 +107,8 @@ def _parts(path: Path, head: bytes, settings: Mapping[str, object]) -> Tokenizer
         return read_tiktoken(path)
     if head.startswith(b"#version"):
         return read_vocab_merges(path.with_name("vocab.json"), path)
+    if path.suffix == ".json":
+        return read_tokenizer_json(path)  # which says what is wrong
     if _is_text(head):
         return _bert(path, settings)
     raise ValueError(
