@@ -18,7 +18,7 @@ CODE = [
 
 # a module imports only modules of the rows above its own, or of its own folder
 IMPORT_ORDER = (
-    ("atomic_file",),
+    ("atomic_file", "gguf_file"),
     ("packing", "config", "tokenizer", "sealed_folder", "train_settings", "interrupt", "precision"),
     ("memory",),
     ("layers", "families", "data", "stopped_text"),

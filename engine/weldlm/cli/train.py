@@ -79,6 +79,7 @@ def train(
     _check_folder(out, resume=resume)
     device = default_device(device)
     config = preset(model, **given({"context_length": context_length}))
+    _check_decoder(model, config)
     _check_lengths(settings, config)
     learn = partial(learn_tokenizer, vocab_size=vocab_size)
     size = DEFAULT_VOCAB_SIZE if vocab_size is None else vocab_size
@@ -98,6 +99,16 @@ def _check_folder(out: Path, *, resume: bool) -> None:
         raise ValueError(f"{out} holds no run to go on from; leave out --resume to start one")
     if not resume and holds_something:
         raise ValueError(f"{out} is not empty; pass --resume to go on, or another --out")
+
+
+def _check_decoder(model: str, config: "ModelConfig") -> None:
+    from weldlm.config import PRESETS
+
+    if not config.is_decoder:
+        decoders = ", ".join(name for name, known in PRESETS.items() if known.is_decoder)
+        raise ValueError(
+            f"--model {model} is an encoder or has one; expected a decoder, one of {decoders}"
+        )
 
 
 def _check_lengths(settings: TrainSettings, config: "ModelConfig") -> None:

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from weldlm.gguf_file import GgufFile
 from weldlm.tokenizer.bpe import Pattern
-from weldlm.tokenizer.gguf_metadata import read_metadata
 from weldlm.tokenizer.json_bpe import read_bpe
 from weldlm.tokenizer.json_vocabulary import spell_tokens
 from weldlm.tokenizer.parts import AddedToken, Template, TemplatePiece, TokenizerParts
@@ -48,7 +48,7 @@ class _Fields:
     """The metadata `tokenizer.*` of a file, each of the type that the format says."""
 
     def __init__(self, path: Path) -> None:
-        self._fields = read_metadata(path, "tokenizer.")
+        self._file = GgufFile(path)
 
     def text(self, name: str) -> str | None:
         return self._checked(name, str, "a string")
@@ -57,6 +57,8 @@ class _Fields:
         texts = self._checked(name, list, "a list of strings")
         if texts is None:
             raise ValueError(f"the file has no tokenizer.{name}; expected a whole tokenizer")
+        if texts and not isinstance(texts[0], str):
+            raise ValueError(f"tokenizer.{name} is a list of numbers, expected a list of strings")
         return texts
 
     def token_id(self, name: str, num_tokens: int) -> int | None:
@@ -69,14 +71,19 @@ class _Fields:
         return default if value is None else value
 
     def numbers(self, name: str) -> np.ndarray | None:
-        numbers = self._checked(name, np.ndarray, "a list of numbers")
-        if numbers is not None and not np.isfinite(numbers).all():
-            at = int(np.flatnonzero(~np.isfinite(numbers))[0])
+        numbers = self._checked(name, list, "a list of numbers")
+        if numbers is None:
+            return None
+        if numbers and isinstance(numbers[0], str):
+            raise ValueError(f"tokenizer.{name} is a list of strings, expected a list of numbers")
+        array = np.array(numbers)
+        if not np.isfinite(array).all():
+            at = int(np.flatnonzero(~np.isfinite(array))[0])
             raise ValueError(f"tokenizer.{name}[{at}] is {numbers[at]}, expected a finite number")
-        return numbers
+        return array
 
     def _checked(self, name: str, kind: type[Kind], expected: str) -> Kind | None:
-        value = self._fields.get(name)
+        value = self._file.get(f"tokenizer.{name}")
         if value is None or type(value) is kind:
             return value
         raise ValueError(

@@ -97,14 +97,17 @@ class Tokenizer(Codec):
         return cls._read(Path(path), read_tokenizer_file)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Self:
-        """Reads the tokenizer of a model's folder, with its special tokens and chat template.
+    def from_pretrained(cls, path: str | Path) -> Self:
+        """Reads the tokenizer of a model, with its special tokens and chat template.
+
+        Args:
+            path: the model's folder or file, as `load_pretrained` takes it.
 
         Raises:
-            FileNotFoundError: the folder has no tokenizer.
+            FileNotFoundError: the model has no tokenizer.
             ValueError: a file is damaged or asks for what this package does not do.
         """
-        return cls._read(Path(folder), read_tokenizer_folder)
+        return cls._read(Path(path), read_tokenizer_folder)
 
     @classmethod
     def _read(

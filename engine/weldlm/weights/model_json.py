@@ -12,27 +12,34 @@ from weldlm.families import FAMILIES, Family, HeadFormat
 from weldlm.heads import Model
 from weldlm.weights.config_fields import check_fields
 
-__all__ = ["head_format", "load_config", "their_config"]
+__all__ = ["head_format", "read_config", "read_json", "their_config"]
 
 # what transformers writes nothing for
 _NO_LABELS = ("LABEL_0", "LABEL_1")
 
 
-def load_config(folder: str | Path) -> ModelConfig:
-    """Reads `config.json`.
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads the fields of config.json.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: an unsupported model type, a missing field, or a field with an unsupported
-            value that would change the maths.
+        ValueError: it is no JSON object.
     """
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; expected a model folder with config.json")
     try:
         theirs = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(theirs, dict):
+        raise ValueError(f"{path} holds no JSON object; expected the fields of a model")
+    return theirs
+
+
+def read_config(theirs: dict[str, Any], path: Path) -> ModelConfig:
+    """Reads the fields of config.json; errors begin with `path`.
+
+    Raises:
+        ValueError: an unsupported model type, a missing field, or a field with an unsupported
+            value that would change the maths.
+    """
     family = _family(theirs, path)
     for name, expected in {**family.required, "quantization_config": None}.items():
         if theirs.get(name) not in (None, expected):
@@ -106,8 +113,8 @@ def _read(theirs: dict[str, Any], family: Family) -> ModelConfig:
     return dataclasses.replace(family.read(theirs), **_common_fields(theirs))
 
 
-def _family(theirs: Any, path: Path) -> Family:
-    model_type = theirs.get("model_type") if isinstance(theirs, dict) else None
+def _family(theirs: dict[str, Any], path: Path) -> Family:
+    model_type = theirs.get("model_type")
     if model_type not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise ValueError(f"{path}: model_type {model_type!r} is not supported; expected {known}")

@@ -125,7 +125,7 @@ def test_resuming_with_other_data_is_refused(
     code = run(*arguments, "--resume")
 
     assert code == 2
-    assert "was prepared with sha256" in capsys.readouterr().err
+    assert "was prepared from other texts" in capsys.readouterr().err
 
 
 def test_a_bare_command_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,6 +209,8 @@ BAD_CALLS = {
                   "neither steps nor minutes is given"),
     "unknown preset": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run",
                         "--steps", "1", "--model", "gpt9"], "preset 'gpt9' does not exist"),
+    "an encoder": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run",
+                    "--steps", "1", "--model", "bert-base"], "expected a decoder, one of gpt2"),
     "no model": (["generate", "--model", "{tmp}/none", "--prompt", "x"],
                  "config.json does not exist; expected a model folder"),
     "long prompt": (["generate", "--model", "{tmp}/model", "--prompt", "x y " * 200],
