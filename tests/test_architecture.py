@@ -25,7 +25,7 @@ IMPORT_ORDER = (
     ("transformer",),
     ("heads",),
     ("weights", "adapters"),
-    ("objectives", "optim", "cache", "sampling", "patch", "callbacks"),
+    ("objectives", "optim", "cache", "sampling", "patching", "callbacks"),
     ("checkpoint", "token_loss", "metrics", "progress"),
     ("training_loop",),
     ("pacing",),
