@@ -1,4 +1,4 @@
-"""Tiny models of transformers, batches with padding, and their gradients before and after a patch."""
+"""Tiny models of transformers, padded batches, and their gradients before and after a patch."""
 
 from typing import Any
 
