@@ -4,6 +4,7 @@ Commands import what computes only when they run, so that `--help` needs no torc
 """
 
 import errno
+import os
 import re
 import sys
 import traceback
@@ -84,6 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     0 done, 1 engine failure, 2 usage, 3 done but rows failed, 130 or 143 interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    # Threads that wait sleep: those that spin hold up whatever else runs on the same cores, and are
+    # held up by it. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         with catch_sigterm():
             code = weldlm.main(arguments, prog_name="weldlm", standalone_mode=False)

@@ -53,7 +53,12 @@ def _option(field: "dataclasses.Field[Any]", hint: Any, text: str) -> Callable[[
         type=kind,
         nargs=nargs,
         metavar=" ".join([kind.__name__.upper()] * nargs) if nargs > 1 else None,
+<<<<<<< HEAD
         help=_help(text, can_be_none=default is None) + suffix,
+=======
+        help=_help(text, can_be_none=default is None)
+        + (f"  [default: {default}]" if is_shown else ""),
+>>>>>>> h5
     )
 
 
