@@ -46,19 +46,14 @@ def _option(field: "dataclasses.Field[Any]", hint: Any, text: str) -> Callable[[
     if isinstance(default, tuple):
         default = " ".join(map(str, default))
     is_shown = default is not None and default is not dataclasses.MISSING
-    suffix = f"  [default: {default}]" if is_shown else ""
     return click.option(
         _flag(field.name),
         field.name,
         type=kind,
         nargs=nargs,
         metavar=" ".join([kind.__name__.upper()] * nargs) if nargs > 1 else None,
-<<<<<<< HEAD
-        help=_help(text, can_be_none=default is None) + suffix,
-=======
         help=_help(text, can_be_none=default is None)
         + (f"  [default: {default}]" if is_shown else ""),
->>>>>>> h5
     )
 
 
