@@ -223,7 +223,8 @@ BAD_CALLS = {
     "no prompt": (["generate", "--model", "{tmp}/model"], "give either --prompt or --input"),
     "bad temperature": (["generate", "--model", "{tmp}/model", "--prompt", "x",
                          "--temperature", "-1"], "--temperature is -1.0; expected 0"),
-    "bad minutes": (["demo", "--minutes", "0"], "--minutes is 0.0; expected a finite number above 0"),
+    "bad minutes": (["demo", "--minutes", "0"],
+                    "--minutes is 0.0; expected a finite number above 0"),
     "no folder": (["tokenizer", "train", "{tmp}/corpus.txt", "--out", "{tmp}/no/t.json"],
                   "is not a folder; make it"),
 }  # fmt: skip
