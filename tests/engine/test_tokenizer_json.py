@@ -223,10 +223,6 @@ UNSUPPORTED: dict[str, tuple[Document, str]] = {
         changed("pre_tokenizer", {"type": "UnicodeScripts"}),
         "pre_tokenizer has 'type' = \"UnicodeScripts\", which is not supported",
     ),
-    "prefix-space": (
-        changed("pre_tokenizer", BYTE_LEVEL | {"add_prefix_space": True}),
-        "'add_prefix_space' = true",
-    ),
     "no-pre-tokenizer": (changed("pre_tokenizer", None), "pre_tokenizer is null"),
     "decoder": (
         changed("decoder", DOCUMENT["decoder"] | {"type": "BPEDecoder"}),
