@@ -43,6 +43,7 @@ SECTIONS: dict[str, tuple[Section, Pretokenizer | None]] = {
     "gpt2": (BYTE_LEVEL, Pattern("gpt2")),
     "no-pattern": (LAST, None),
     "llama3": (sequence(split(PATTERNS["llama3"]), LAST), Pattern("llama3")),
+    "cl100k": (sequence(split(PATTERNS["cl100k"]), LAST), Pattern("cl100k")),
     "gpt4o": (sequence(split(PATTERNS["o200k"], "Removed", invert=True), LAST), Pattern("o200k")),
     "smollm": (sequence(DIGITS, BYTE_LEVEL | {"use_regex": True}), Pattern("smollm")),
     "digits": (
@@ -149,8 +150,8 @@ def test_section_is_refused_by_name(section: Section, message: str) -> None:
 
 
 def test_pattern_of_tiktoken_has_no_section() -> None:
-    with pytest.raises(ValueError, match=r"tokenizer\.json cannot say Pattern"):
-        write_byte_level(Pattern("cl100k"))
+    with pytest.raises(ValueError, match=r"tokenizer\.json cannot say RegexPattern"):
+        write_byte_level(RegexPattern("a+", "tiktoken", "matches"))
 
 
 def test_delimiter_splits_as_in_tokenizers() -> None:

@@ -26,6 +26,7 @@ from weldlm.tokenizer.json_batching import (
 )
 from weldlm.tokenizer.json_fields import ANY, Understood, brief, checked, parse_json
 from weldlm.tokenizer.json_pattern import read_byte_level, write_byte_level
+from weldlm.tokenizer.json_ranks import ranks_as_merges
 from weldlm.tokenizer.json_spiece import spiece_as_json_parts
 from weldlm.tokenizer.json_template import read_template, read_trimming, write_post_processor
 from weldlm.tokenizer.json_vocabulary import (
@@ -169,7 +170,7 @@ def _read(name: str, section: object, readers: Mapping[str, Callable[[Section], 
 
 
 def _document(parts: TokenizerParts) -> Section:
-    parts = spiece_as_json_parts(parts)
+    parts = ranks_as_merges(spiece_as_json_parts(parts))
     return {
         "version": "1.0",
         "truncation": write_truncation(parts.truncation),
