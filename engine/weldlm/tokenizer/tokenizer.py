@@ -149,9 +149,7 @@ class Tokenizer(Codec):
             case "vocab.txt":
                 write_vocab_txt(path, vocab_txt_tokens(self.parts))
             case _:
-                raise ValueError(
-                    f"format is {format!r}; expected tokenizer.json, tiktoken or vocab.txt"
-                )
+                raise ValueError(f"format is {format!r}; expected one of {get_args(Format)}")
 
     @property
     def algorithm(self) -> str:
