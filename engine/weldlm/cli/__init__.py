@@ -13,8 +13,10 @@ import click
 
 from weldlm import __version__
 from weldlm.cli.backends import backends
+from weldlm.cli.convert import convert
 from weldlm.cli.demo import demo
 from weldlm.cli.generate import generate
+from weldlm.cli.info import info
 from weldlm.cli.tokenizer import tokenizer
 from weldlm.cli.train import train
 
@@ -45,7 +47,7 @@ def weldlm(traceback: bool) -> None:
     """
 
 
-for command in (demo, tokenizer, train, generate, backends):
+for command in (demo, tokenizer, train, generate, info, convert, backends):
     weldlm.add_command(command)
 
 
