@@ -15,7 +15,7 @@ from typing import IO
 from weldlm.generation import (
     BatchLimits,
     Completion,
-    LanguageModel,
+    GenerativeModel,
     Prompt,
     complete,
     encode_prompt,
@@ -56,7 +56,7 @@ class JobCounts:
 
 
 def run_batch_job(
-    model: LanguageModel,
+    model: GenerativeModel,
     tokenizer: Tokenizer,
     files: JobFiles,
     settings: SamplingSettings,
@@ -71,7 +71,7 @@ def run_batch_job(
     index counts the lines of the input from 0; it is the row id of the draws.
 
     Args:
-        model: a `CausalLM`.
+        model: a `CausalLM` or `Seq2SeqLM`.
         tokenizer: the model's.
         files: input and output.
         settings: how to choose tokens and when to end.
@@ -170,7 +170,7 @@ class _Rows:
 
 
 def _read_prompts(
-    path: Path, model: LanguageModel, tokenizer: Tokenizer, rows: _Rows
+    path: Path, model: GenerativeModel, tokenizer: Tokenizer, rows: _Rows
 ) -> Iterator[Prompt]:
     """Yields the good rows as they are asked for; the bad ones go to `rows`."""
     read = _PROMPT_READERS[path.suffix]
