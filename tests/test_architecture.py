@@ -18,10 +18,10 @@ CODE = [
 
 # a module imports only modules of the rows above its own, or of its own folder
 IMPORT_ORDER = (
-    ("atomic_file", "gguf_file"),
+    ("atomic_file", "available_memory", "text_file", "gguf_file"),
     ("packing", "config", "tokenizer", "sealed_folder", "train_settings", "interrupt", "precision"),
     ("memory",),
-    ("layers", "families", "data", "stopped_text"),
+    ("layers", "families", "data", "stopped_text", "prompt"),
     ("transformer",),
     ("heads",),
     ("weights", "adapters"),
@@ -30,7 +30,7 @@ IMPORT_ORDER = (
         "optim",
         "cache",
         "sampling",
-        "patch",
+        "patching",
         "callbacks",
         "model_info",
         "source_memory",
@@ -39,7 +39,7 @@ IMPORT_ORDER = (
     ("training_loop",),
     ("pacing",),
     ("trainer", "generation"),
-    ("job_record",),
+    ("job_record", "prompt_file"),
     (
         "finetune",
         "distill",

@@ -17,6 +17,7 @@ from weldlm.cache import KVCache
 from weldlm.config import ModelConfig
 from weldlm.heads import Seq2SeqLM
 from weldlm.packing import PackedBatch
+from weldlm.prompt import Prompt, encode_prompt, end_of_text_id, num_first_ids
 from weldlm.sampling import SamplingSettings, sample
 from weldlm.source_memory import SourceMemory
 from weldlm.stopped_text import StoppedText
@@ -28,9 +29,7 @@ __all__ = [
     "FinishReason",
     "GenerativeModel",
     "LanguageModel",
-    "Prompt",
     "complete",
-    "encode_prompt",
     "generate",
     "stream",
 ]
@@ -53,14 +52,6 @@ class LanguageModel(Protocol):
 
 
 GenerativeModel = LanguageModel | Seq2SeqLM
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """Where a sequence starts, or the source that it is made from."""
-
-    row_id: int  # names the row's stream of random draws
-    ids: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +108,11 @@ def generate(
         Prompt(row_id, encode_prompt(model.config, tokenizer, prompt))
         for row_id, prompt in enumerate(prompts)
     ]
+    longest = max((len(prompt.ids) for prompt in encoded), default=0)
     limits = BatchLimits(
         batch_size=min(batch_size, max(len(encoded), 1)),
         max_batch_tokens=max_batch_tokens,
-        max_length=max((_num_first(model.config, prompt.ids) for prompt in encoded), default=0)
-        + settings.max_tokens,
+        max_length=num_first_ids(model.config, longest) + settings.max_tokens,
     )
     completions = dict(complete(model, tokenizer, encoded, settings, limits=limits))
     return [completions[prompt.row_id] for prompt in encoded]
@@ -140,7 +131,7 @@ def stream(
     """
     ids = encode_prompt(model.config, tokenizer, prompt)
     sequence = _Sequence(model.config, tokenizer, Prompt(0, ids), settings)
-    max_length = _num_first(model.config, ids) + settings.max_tokens
+    max_length = num_first_ids(model.config, len(ids)) + settings.max_tokens
     limits = BatchLimits(batch_size=1, max_length=max_length)
     return _stream(_Batch(model, settings, limits), sequence)
 
@@ -173,81 +164,6 @@ def complete(
         for sequence, _ in batch.step():
             if sequence.finish_reason is not None:
                 yield sequence.row_id, sequence.completion()
-
-
-def encode_prompt(
-    config: ModelConfig, tokenizer: Tokenizer | None, prompt: str | Sequence[int]
-) -> list[int]:
-    """Returns the ids that a prompt starts with, checked against the model.
-
-    An empty prompt becomes the model's first token (bos, else eos).
-
-    Raises:
-        ValueError: see `generate`.
-    """
-    if not isinstance(prompt, str):
-        ids = list(prompt)
-    elif tokenizer is None:
-        raise ValueError(
-            f"the prompt is the text {prompt[:40]!r}; expected ids, or pass a tokenizer"
-        )
-    else:
-        ids = list(tokenizer.encode(prompt))
-    ids = ids or _first_ids(config, tokenizer)
-    _check_length(config, len(ids))
-    outside = [token_id for token_id in ids if not 0 <= token_id < config.vocab_size]
-    if outside:
-        raise ValueError(
-            f"the prompt has the id {outside[0]}; expected 0 to {config.vocab_size - 1}, the "
-            "model's vocabulary; use the tokenizer that the model was trained with"
-        )
-    return ids
-
-
-def _check_length(config: ModelConfig, num_ids: int) -> None:
-    if config.has_cross_attention:
-        # relative positions have no end
-        if num_ids > config.context_length and config.positions != "relative":
-            raise ValueError(
-                f"the prompt has {num_ids} tokens; expected at most the model's context_length "
-                f"{config.context_length}; shorten the prompt"
-            )
-    elif num_ids >= config.context_length:
-        raise ValueError(
-            f"the prompt has {num_ids} tokens; expected fewer than the model's context_length "
-            f"{config.context_length}, so that a new one fits; shorten the prompt"
-        )
-
-
-def _num_first(config: ModelConfig, prompt_ids: Sequence[int]) -> int:
-    """Number of tokens that the sequence of a prompt begins with."""
-    return 1 if config.has_cross_attention else len(prompt_ids)
-
-
-def _first_ids(config: ModelConfig, tokenizer: Tokenizer | None) -> list[int]:
-    eos_id = _eos_id(config, tokenizer)
-    first = config.bos_id if config.bos_id is not None else eos_id
-    if first is None:
-        raise ValueError(
-            "the prompt is empty; expected text, because the model has no bos_id or eos_id to "
-            "start from"
-        )
-    return [first]
-
-
-def _decoder_start_id(config: ModelConfig) -> int:
-    if config.decoder_start_id is None:
-        raise ValueError(
-            "the model has no decoder_start_id; expected the id that its targets begin with; set "
-            "decoder_start_token_id in its config.json"
-        )
-    return config.decoder_start_id
-
-
-def _eos_id(config: ModelConfig, tokenizer: Tokenizer | None) -> int | None:
-    if config.eos_id is not None or tokenizer is None:
-        return config.eos_id
-    return tokenizer.eos_id
 
 
 class _Batch:
@@ -351,10 +267,8 @@ class _Sequence:
         prompt: Prompt,
         settings: SamplingSettings,
     ) -> None:
-        self.row_id, self.ids = prompt.row_id, list(prompt.ids)
-        self.source: list[int] = []  # what an encoder reads
-        if config.has_cross_attention:
-            self.source, self.ids = self.ids, [_decoder_start_id(config)]
+        self.row_id = prompt.row_id
+        self.source, self.ids = prompt.split(config)
         self.finish_reason: FinishReason | None = None
         self._num_prompt_tokens, self._num_first = len(prompt.ids), len(self.ids)
         self._max_length = min(len(self.ids) + settings.max_tokens, config.context_length)
@@ -362,7 +276,7 @@ class _Sequence:
         self._stop_ids = {
             *settings.stop_ids,
             *config.more_eos_ids,
-            _eos_id(config, tokenizer),
+            end_of_text_id(config, tokenizer),
         }
         self._text = StoppedText(tokenizer, settings.stop)
         self._pieces: list[str] = []

@@ -106,6 +106,7 @@ def learn(
                 num_threads=num_threads,
                 progress=None if progress is None else _Countdown(progress),
             )
+            parts = _with_unknown(parts, settings.layout)
     names = [parts.tokens[i].decode() for i in range(len(_special_tokens(settings)))]
     return parts, TokenizerConfig(roles={_ROLES[name]: name for name in names if name in _ROLES})
 
@@ -145,6 +146,13 @@ def _special_tokens(settings: Settings) -> Sequence[str]:
     if isinstance(settings, UnigramSettings):
         return settings.layout.tokens
     return settings.special_tokens
+
+
+def _with_unknown(parts: TokenizerParts, layout: SpecialLayout) -> TokenizerParts:
+    """The unknown token is found in text as the others are, which is so in a saved file too."""
+    unknown = AddedToken(layout.unknown_token, layout.tokens.index(layout.unknown_token))
+    added_tokens = sorted((*parts.added_tokens, unknown), key=lambda token: token.id)
+    return replace(parts, added_tokens=tuple(added_tokens))
 
 
 def _wordpiece_parts(tokens: list[str], settings: WordPieceSettings) -> TokenizerParts:

@@ -72,6 +72,10 @@ class WordPieceModel:
     continuing_prefix: str = "##"
     max_chars_per_word: int = 100  # a longer word is unknown
 
+    @property
+    def algorithm(self) -> str:
+        return "WordPiece"
+
     def build(self, vocabulary: _tokenizer.Vocabulary) -> _tokenizer.Model:
         unk_id = vocabulary.id(self.unk_token.encode())
         if unk_id is None:

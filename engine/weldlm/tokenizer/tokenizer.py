@@ -131,6 +131,11 @@ class Tokenizer(Codec):
         """Writes a tokenizer.json that the tokenizers library reads with equal ids."""
         write_tokenizer_json(Path(path), self.parts)
 
+    @property
+    def algorithm(self) -> str:
+        """What makes tokens of text: "byte-level BPE", "WordPiece", "Unigram" and the like."""
+        return self.parts.model.algorithm
+
     def role_id(self, role: str) -> int | None:
         """The id of a special token by its role, such as "pad_token"; None if there is none."""
         token = self.config.roles.get(role)
