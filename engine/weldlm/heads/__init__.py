@@ -13,6 +13,7 @@ from weldlm.heads.classification import (
 from weldlm.heads.kinds import HEADS
 from weldlm.heads.language import CausalLM, MaskedLM
 from weldlm.heads.model import Model
+from weldlm.heads.padded import PaddedModel
 from weldlm.heads.sentence import SentenceEmbedder
 from weldlm.heads.seq2seq import Seq2SeqLM
 
@@ -21,6 +22,7 @@ __all__ = [
     "CausalLM",
     "MaskedLM",
     "Model",
+    "PaddedModel",
     "QuestionAnswerer",
     "Regressor",
     "SentenceEmbedder",
