@@ -15,8 +15,10 @@ import click
 
 from weldlm import __version__
 from weldlm.cli.backends import backends
+from weldlm.cli.convert import convert
 from weldlm.cli.demo import demo
 from weldlm.cli.generate import generate
+from weldlm.cli.info import info
 from weldlm.cli.tokenizer import tokenizer
 from weldlm.cli.train import train
 from weldlm.interrupt import Terminated, catch_sigterm
@@ -74,7 +76,7 @@ def _add_traceback(command: click.Command) -> None:
         command.params.append(option)
 
 
-for command in (demo, tokenizer, train, generate, backends):
+for command in (demo, tokenizer, train, generate, info, convert, backends):
     _add_traceback(command)
     weldlm.add_command(command)
 

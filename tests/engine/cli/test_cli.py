@@ -64,7 +64,16 @@ def test_help_answers_at_once() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["demo"], ["tokenizer"], ["tokenizer", "train"], ["train"], ["generate"], ["backends"]],
+    [
+        ["demo"],
+        ["tokenizer"],
+        ["tokenizer", "train"],
+        ["train"],
+        ["generate"],
+        ["info"],
+        ["convert"],
+        ["backends"],
+    ],
     ids=" ".join,
 )
 def test_every_command_explains_itself(
