@@ -188,4 +188,5 @@ PYBIND11_MODULE(_tokenizer, module) {
   bind_bpe(module);
   bind_bert(module);
   bind_sentencepiece(module);
+  bind_image(module);
 }

@@ -274,7 +274,8 @@ std::vector<std::uint32_t> Encoder::encode_segments(std::span<const TextSegment>
     const TokenMask& mask = segment.is_trusted ? all : ordinary;
     for (std::size_t start = 0;
          const auto match = added_tokens_.find(segment.text, start, 0, mask);) {
-      matches.push_back({begin + match->begin, begin + match->end, match->index});
+      matches.push_back({begin + match->begin, begin + match->end, match->index,
+                         begin + match->content_begin});
       start = match->end;
     }
     segmented.add(segment);

@@ -1,12 +1,14 @@
 """Text to ids and back: a thin, typed surface over the C++ core in csrc/tokenizer."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from weldlm import _tokenizer
+from weldlm.tokenizer.compiled import Compiled, compile_parts
 from weldlm.tokenizer.located import LocatedIds, character_numbers
 from weldlm.tokenizer.parts import AddedToken, TokenizerParts
 from weldlm.tokenizer.ragged import RaggedIds
@@ -29,26 +31,24 @@ def require_dtype(dtype: DTypeLike, vocab_size: int) -> None:
 class Codec:
     """Encodes and decodes. Threads may share it; a fork is safe at any time."""
 
-    def __init__(self, parts: TokenizerParts) -> None:
+    def __init__(self, parts: TokenizerParts | Compiled) -> None:
         """
         Raises:
             ValueError: the parts do not fit together: a byte has no token, a merge does not join
                 its parts, an added token is empty, repeated or overlong.
         """
-        self._parts = parts
-        self._vocabulary = _tokenizer.Vocabulary(parts.tokens)
+        compiled = parts if isinstance(parts, Compiled) else compile_parts(parts)
+        self._parts = parts = compiled.parts
+        self._vocabulary = compiled.vocabulary
+        self._decoder = compiled.decoder
         for token in parts.added_tokens:
             self._check_added(token)
         self._encoder = _tokenizer.Encoder(
-            parts.model.build(self._vocabulary),
+            compiled.model,
             [normalizer.build() for normalizer in parts.normalizers],
             [rewriter.build() for rewriter in parts.rewriters],
             None if parts.pretokenizer is None else parts.pretokenizer.build(),
             [(t.content, t.id, t.flags) for t in parts.added_tokens],
-        )
-        tables = parts.decoder.tables(parts.tokens)
-        self._decoder = _tokenizer.Decoder(
-            tables.texts, tables.first_texts, tables.silent_ids, tables.first_until_text
         )
         self._added_ids = {t.content: t.id for t in parts.added_tokens}
         self._special_tokens = {t.content: t.id for t in parts.added_tokens if t.is_special}
@@ -58,6 +58,8 @@ class Codec:
     @property
     def parts(self) -> TokenizerParts:
         """What it is made of: `Tokenizer(tokenizer.parts)` is a copy."""
+        if not self._parts.tokens:
+            self._parts = replace(self._parts, tokens=self._vocabulary.tokens())
         return self._parts
 
     @property
