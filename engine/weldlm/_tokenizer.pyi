@@ -41,7 +41,10 @@ class Encoder:
         num_threads: int,
         allowed_ids: Sequence[int],
         disallowed_ids: Sequence[int],
-    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]: ...
+        before: Sequence[int],
+        after: Sequence[int],
+        is_narrow: bool,
+    ) -> tuple[NDArray[np.uint16] | NDArray[np.uint32], NDArray[np.int64]]: ...
     def clear_cache(self) -> None: ...
 
 class Decoder:

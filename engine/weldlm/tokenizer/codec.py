@@ -138,27 +138,50 @@ class Codec:
             ValueError: the dtype is too small for the vocabulary.
         """
         require_dtype(dtype, self.vocab_size)
-        policy = special_policy(self._special_tokens, allowed_special, disallowed_special)
-        ragged = RaggedIds(*self._encoder.encode_batch((text,), 1, *policy))
-        around = (self._before, self._after) if add_special_tokens else ((), ())
-        return ragged.surrounded(*around).ids.astype(dtype, copy=False)
+        ids = self.encode_batch(
+            (text,),
+            num_threads=1,
+            dtype=np.uint16 if np.dtype(dtype) == np.uint16 else np.uint32,
+            add_special_tokens=add_special_tokens,
+            allowed_special=allowed_special,
+            disallowed_special=disallowed_special,
+        ).ids
+        return ids.astype(dtype, copy=False)
 
     def encode_batch(
         self,
         texts: Iterable[str],
         *,
         num_threads: int | None = None,
+        dtype: DTypeLike = np.uint32,
+        frame_id: int | None = None,
         add_special_tokens: bool = True,
         allowed_special: SpecialTokens = (),
         disallowed_special: SpecialTokens = "all",
     ) -> RaggedIds:
-        """Encodes texts on several threads (default all cores), each as `encode` does."""
+        """Encodes texts on several threads (default all cores), each as `encode` does.
+
+        Args:
+            dtype: of the ids: uint32, or uint16 where the vocabulary has no more than 65,536.
+            frame_id: put before and behind each text and its special tokens.
+
+        Raises:
+            ValueError: another dtype, an id out of range, a disallowed special token in a text.
+        """
         if isinstance(texts, str):
             raise TypeError("texts is one str, expected several: pass [texts] or call encode")
         policy = special_policy(self._special_tokens, allowed_special, disallowed_special)
         threads = available_threads(num_threads)
-        ragged = RaggedIds(*self._encoder.encode_batch(texts, threads, *policy))
-        return ragged.surrounded(self._before, self._after) if add_special_tokens else ragged
+        require_dtype(dtype, self.vocab_size)
+        is_narrow = np.dtype(dtype) == np.uint16
+        if not is_narrow and np.dtype(dtype) != np.uint32:
+            raise ValueError(f"dtype is {np.dtype(dtype)}; expected uint16 or uint32")
+        if frame_id is not None:
+            self._vocabulary.token(frame_id)  # refuses an id out of range
+        frame = () if frame_id is None else (frame_id,)
+        before, after = (self._before, self._after) if add_special_tokens else ((), ())
+        around = (frame + before, after + frame)
+        return RaggedIds(*self._encoder.encode_batch(texts, threads, *policy, *around, is_narrow))
 
     def encode_with_offsets(
         self,
