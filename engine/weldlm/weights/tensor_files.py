@@ -140,7 +140,10 @@ def write_tensors(folder: Path, plans: Mapping[str, TensorPlan], *, max_shard_by
     for file, shard in zip(names, shards, strict=True):
         with replace_file(folder / file) as path:
             tensors = {name: plans[name].make() for name in shard}
-            save_file(tensors, path, metadata={"format": "pt"})
+            try:
+                save_file(tensors, path, metadata={"format": "pt"})
+            except SafetensorError as error:  # of the disk: the tensors are plain
+                raise OSError(f"{folder / file} could not be written ({error})") from error
     if len(shards) > 1:
         index = {
             "metadata": {"total_size": sum(plan.num_bytes for plan in plans.values())},
