@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from weldlm.generation import generate as generate
     from weldlm.heads import CausalLM as CausalLM
     from weldlm.heads import MaskedLM as MaskedLM
+    from weldlm.heads import PaddedModel as PaddedModel
     from weldlm.heads import QuestionAnswerer as QuestionAnswerer
     from weldlm.heads import Regressor as Regressor
     from weldlm.heads import SentenceEmbedder as SentenceEmbedder
@@ -39,6 +40,7 @@ _HOMES = {
     "ModelConfig": "weldlm.config",
     "PackedBatch": "weldlm.packing",
     "PackedCollator": "weldlm.collator",
+    "PaddedModel": "weldlm.heads",
     "QuestionAnswerer": "weldlm.heads",
     "Regressor": "weldlm.heads",
     "SamplingSettings": "weldlm.sampling",

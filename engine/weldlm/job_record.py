@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from weldlm.atomic_file import replace_text
-from weldlm.generation import LanguageModel
+from weldlm.generation import GenerativeModel
 from weldlm.sampling import SamplingSettings
 from weldlm.tokenizer import Tokenizer
+from weldlm.tokenizer.fingerprint import fingerprint
 
 __all__ = ["DoneRows", "describe_job", "open_record", "read_done_rows"]
 
@@ -31,15 +32,15 @@ class DoneRows:
 
 
 def describe_job(
-    model: LanguageModel, tokenizer: Tokenizer, settings: SamplingSettings, prompts: Path
+    model: GenerativeModel, tokenizer: Tokenizer, settings: SamplingSettings, prompts: Path
 ) -> dict[str, Any]:
     """Returns everything that the rows depend on, as JSON gives it back."""
     with prompts.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     job = {
         "prompts": digest,
-        "model": _fingerprint(model),
-        "tokenizer": _tokens_fingerprint(tokenizer),
+        "model": _model_fingerprint(model),
+        "tokenizer": fingerprint(tokenizer),
         **dataclasses.asdict(settings),
     }
     return dict(json.loads(json.dumps(job)))
@@ -87,16 +88,7 @@ def _read(path: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _tokens_fingerprint(tokenizer: Tokenizer) -> str:
-    parts = tokenizer.parts
-    digest = hashlib.sha256()
-    for token in parts.tokens:
-        digest.update(f"{len(token)}:".encode() + token)
-    digest.update(repr(parts.added_tokens).encode(errors="surrogatepass"))
-    return digest.hexdigest()
-
-
-def _fingerprint(model: LanguageModel) -> str:
+def _model_fingerprint(model: GenerativeModel) -> str:
     digest = hashlib.sha256(repr(model.config).encode())
     for weight in model.parameters():
         flat = weight.detach().reshape(-1)

@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:
     import torch
 
-    from weldlm.heads import CausalLM
+    from weldlm.heads import CausalLM, Seq2SeqLM
     from weldlm.tokenizer import Tokenizer
 
-__all__ = ["default_device", "keep_model", "load_model"]
+__all__ = ["default_device", "draw_curve", "keep_model", "load_model", "load_tokenizer"]
 
 
 def default_device(device: str | None) -> str:
@@ -23,26 +25,50 @@ def default_device(device: str | None) -> str:
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=device)
+        kind = torch.empty(0, device=device).device.type
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {device!r} is not available here; use cpu") from error
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"device is {device!r}; expected cpu or cuda")
     return device
 
 
 def keep_model(model: "CausalLM", tokenizer: "Tokenizer", folder: Path) -> None:
-    """Writes a folder that `load_model` and transformers read."""
+    """Writes a folder that `load_model` and transformers read, in place of one that was there."""
+    from weldlm.sealed_folder import replace_folder
     from weldlm.weights import save_pretrained
 
-    save_pretrained(model, folder)
-    tokenizer.save(folder / "tokenizer.json")
+    with replace_folder(folder) as draft:
+        save_pretrained(model, draft)
+        tokenizer.save(draft / "tokenizer.json")
+
+
+def draw_curve(out: Path) -> None:
+    """Draws the loss of the run in `out`; says so where its metrics.jsonl does not allow it."""
+    from weldlm.loss_curve import draw_loss_curve
+
+    try:
+        draw_loss_curve(out / "metrics.jsonl", out / "loss.svg")
+    except ValueError as error:
+        click.echo(f"{out / 'loss.svg'} is not drawn: {error}", err=True)
 
 
 def load_model(
-    folder: Path, device: str, dtype: "torch.dtype | None"
-) -> tuple["CausalLM", "Tokenizer"]:
-    """Reads a folder with a model and its tokenizer."""
+    path: Path, device: str, dtype: "torch.dtype | None"
+) -> tuple["CausalLM | Seq2SeqLM", "Tokenizer"]:
+    """Reads a model that generates, and its tokenizer, from a folder or file."""
+    from weldlm.heads import CausalLM, Seq2SeqLM
     from weldlm.tokenizer import Tokenizer
-    from weldlm.weights import load_pretrained
+    from weldlm.weights import load_config, load_pretrained
 
-    model = load_pretrained(folder, device=device, dtype=dtype)
-    return model.eval(), Tokenizer.from_pretrained(folder)
+    is_decoder = not load_config(path).has_cross_attention
+    head: type[CausalLM] | type[Seq2SeqLM] = CausalLM if is_decoder else Seq2SeqLM
+    model: CausalLM | Seq2SeqLM = load_pretrained(path, head, device=device, dtype=dtype)
+    return model.eval(), Tokenizer.from_pretrained(path)
+
+
+def load_tokenizer(path: Path) -> "Tokenizer":
+    """Reads the file of a tokenizer, or the one in a folder."""
+    from weldlm.tokenizer import Tokenizer
+
+    return Tokenizer.from_pretrained(path) if path.is_dir() else Tokenizer.from_file(path)
