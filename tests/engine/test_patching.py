@@ -201,6 +201,13 @@ def test_verify_accepts_a_good_patch() -> None:
     assert all(weight.grad is None for weight in model.parameters())
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_verify_accepts_bf16(family: str) -> None:
+    model = tiny_model(family).to(torch.bfloat16)
+
+    assert weldlm.patch(model, verify=batch_of(model)).padding == "packed"
+
+
 def test_verify_reverts_a_wrong_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model("gpt2")
     batch = batch_of(model)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from tests.kernels.oracle import assert_equals_reference
 from tests.kernels.test_attention import Case, call, make_inputs, packed
@@ -180,6 +181,26 @@ def test_recomputed_gradients_are_those_of_the_reference(case: Case, name: str) 
     torch.testing.assert_close((out, lse), (expected_out, expected_lse), rtol=0, atol=0)
     torch.testing.assert_close(
         [x.grad for x in leaves.values()], [x.grad for x in others.values()], equal_nan=True
+    )
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_recomputed_gradients_pass_activation_checkpointing(name: str) -> None:
+    # it hands each saved tensor out a single time
+    case = Case((9, 5), num_heads=2, num_kv_heads=2)
+    inputs = make_inputs(case, torch.float32) | (
+        {} if name == "softcap" else {"table": torch.randn(8, 2)}
+    )
+    attend = call_with(case, OPTIONS[name], has_bias=name != "softcap")
+    leaves, others = (
+        {key: x.clone().requires_grad_() for key, x in inputs.items()} for _ in range(2)
+    )
+
+    checkpoint(attend, *leaves.values(), use_reentrant=False)[0].square().sum().backward()
+    attend(**others)[0].square().sum().backward()
+
+    torch.testing.assert_close(
+        [x.grad for x in leaves.values()], [x.grad for x in others.values()], rtol=0, atol=0
     )
 
 

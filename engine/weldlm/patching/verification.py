@@ -18,6 +18,7 @@ Gradients = dict[str, Tensor]
 # roundings granted beyond twice the error before: of the tensor, and of the largest gradient, which
 # bounds the noise of gradients that are zero but for rounding (of a bias before a softmax)
 _ROUNDINGS = 8.0
+_ROUNDINGS_OF_LOSS = 2.0
 _ROUNDINGS_OF_LARGEST = 0.1
 
 
@@ -63,15 +64,18 @@ def exact_gradients(model: nn.Module, batch: Mapping[str, Any]) -> Gradients:
 def compare(before: Gradients, after: Gradients, exact: Gradients) -> list[str]:
     """What of `after` is further from `exact` than the rule allows, a line each."""
     largest = max((float(grad.norm()) for name, grad in exact.items() if name != "loss"), default=0)
+    # a loss may be in fp32 though what it is made of is not
+    coarsest = max(torch.finfo(grad.dtype).eps for grad in before.values())
     lines = []
     for name, reference in exact.items():
-        dtype = before[name].dtype
-        roundings = _ROUNDINGS * float(reference.norm())
-        if name != "loss":
-            roundings += _ROUNDINGS_OF_LARGEST * largest
+        if name == "loss":
+            roundings = _ROUNDINGS_OF_LOSS * coarsest * float(reference.norm())
+        else:
+            noise = _ROUNDINGS * float(reference.norm()) + _ROUNDINGS_OF_LARGEST * largest
+            roundings = noise * torch.finfo(before[name].dtype).eps
         error = float((after[name].double() - reference).norm())
         error_before = float((before[name].double() - reference).norm())
-        allowed = 2 * error_before + roundings * torch.finfo(dtype).eps
+        allowed = 2 * error_before + roundings
         if not error <= allowed:
             lines.append(
                 f"{name}: error {error:.3g} > allowed {allowed:.3g} (before: {error_before:.3g})"
