@@ -21,6 +21,7 @@ __all__ = [
     "cache_bytes",
     "require_cache_memory",
     "require_memory",
+    "require_table_memory",
     "require_training_memory",
     "saved_bytes",
     "step_bytes",
@@ -93,6 +94,19 @@ def require_training_memory(
         step_bytes(settings.rows_per_step * row_length),
         f"a step of {settings.rows_per_step:,} rows of {row_length:,} tokens",
         advice="lower rows_per_step or row_length",
+    )
+
+
+def require_table_memory(config: ModelConfig) -> None:
+    """Refuses a model whose positions cannot be computed, which is done on the CPU.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    require_memory(
+        table_bytes(config),
+        f"positions of a context_length of {config.context_length:,}",
+        advice="lower it",
     )
 
 

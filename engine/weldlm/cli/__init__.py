@@ -4,6 +4,7 @@ Commands import what computes only when they run, so that `--help` needs no torc
 """
 
 import errno
+import os
 import re
 import sys
 import traceback
@@ -42,6 +43,7 @@ _WRONG_PATHS = {
     errno.EPERM: "choose another path",
     errno.EROFS: "choose another path",
 }
+_ADVICE = {**_WRONG_PATHS, errno.ENOSPC: "free some and give the same command again"}
 _USAGE_ERRORS = (
     click.ClickException,
     ValueError,
@@ -86,6 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     0 done, 1 engine failure, 2 usage, 3 done but rows failed, 130 or 143 interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    # Threads that wait sleep: those that spin hold up whatever else runs on the same cores, and are
+    # held up by it. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         with catch_sigterm():
             code = weldlm.main(arguments, prog_name="weldlm", standalone_mode=False)
@@ -122,9 +127,9 @@ def _message(error: Exception) -> str:
     if isinstance(error, click.ClickException):
         text = error.format_message()
     elif isinstance(error, OSError) and error.strerror:
-        parts = [error.filename, error.strerror[0].lower() + error.strerror[1:]]
+        parts = [error.filename2 or error.filename, error.strerror[0].lower() + error.strerror[1:]]
         text = ": ".join(str(part) for part in parts if part is not None)
-        text += f"; {_WRONG_PATHS[error.errno]}" if error.errno in _WRONG_PATHS else ""
+        text += f"; {_ADVICE[error.errno]}" if error.errno in _ADVICE else ""
     else:
         text = str(error) or type(error).__name__
     return " ".join(text.split())

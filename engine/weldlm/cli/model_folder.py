@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:
     import torch
 
     from weldlm.heads import CausalLM, Seq2SeqLM
     from weldlm.tokenizer import Tokenizer
 
-__all__ = ["default_device", "keep_model", "load_model", "load_tokenizer"]
+__all__ = ["default_device", "draw_curve", "keep_model", "load_model", "load_tokenizer"]
 
 
 def default_device(device: str | None) -> str:
@@ -39,6 +41,16 @@ def keep_model(model: "CausalLM", tokenizer: "Tokenizer", folder: Path) -> None:
     with replace_folder(folder) as draft:
         save_pretrained(model, draft)
         tokenizer.save(draft / "tokenizer.json")
+
+
+def draw_curve(out: Path) -> None:
+    """Draws the loss of the run in `out`; says so where its metrics.jsonl does not allow it."""
+    from weldlm.loss_curve import draw_loss_curve
+
+    try:
+        draw_loss_curve(out / "metrics.jsonl", out / "loss.svg")
+    except ValueError as error:
+        click.echo(f"{out / 'loss.svg'} is not drawn: {error}", err=True)
 
 
 def load_model(

@@ -148,7 +148,10 @@ def write_tensors(
     for file, shard in zip(names, shards, strict=True):
         with replace_file(folder / file) as path:
             tensors = {name: plans[name].make() for name in shard}
-            save_file(tensors, path, metadata={"format": "pt"})
+            try:
+                save_file(tensors, path, metadata={"format": "pt"})
+            except SafetensorError as error:  # of the disk: the tensors are plain
+                raise OSError(f"{folder / file} could not be written ({error})") from error
         num_written += len(shard)
         if report is not None:
             report(num_written, len(plans))
