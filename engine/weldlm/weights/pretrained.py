@@ -283,6 +283,7 @@ def _take(
         part = files.read(name)
         part = part.flatten() if rule.is_row else part
         part = part.t() if rule.is_transposed else part
-        weight[begin : begin + len(part)] = part
-        begin += len(part)
+        rows = part.numel() // math.prod(shape[1:])
+        weight[begin : begin + rows].view(part.shape).copy_(part)
+        begin += rows
     return weight
