@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from weldlm.generation import generate as generate
     from weldlm.heads import CausalLM as CausalLM
     from weldlm.heads import MaskedLM as MaskedLM
+    from weldlm.heads import PaddedModel as PaddedModel
     from weldlm.heads import QuestionAnswerer as QuestionAnswerer
     from weldlm.heads import Regressor as Regressor
     from weldlm.heads import SentenceEmbedder as SentenceEmbedder
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from weldlm.heads import SequenceClassifier as SequenceClassifier
     from weldlm.heads import TokenClassifier as TokenClassifier
     from weldlm.packing import PackedBatch as PackedBatch
+    from weldlm.patching import patch as patch
     from weldlm.sampling import SamplingSettings as SamplingSettings
     from weldlm.tokenizer import Tokenizer as Tokenizer
     from weldlm.train_settings import TrainSettings as TrainSettings
@@ -33,6 +35,7 @@ _HOMES = {
     "MaskedLM": "weldlm.heads",
     "ModelConfig": "weldlm.config",
     "PackedBatch": "weldlm.packing",
+    "PaddedModel": "weldlm.heads",
     "QuestionAnswerer": "weldlm.heads",
     "Regressor": "weldlm.heads",
     "SamplingSettings": "weldlm.sampling",
@@ -45,6 +48,7 @@ _HOMES = {
     "Trainer": "weldlm.trainer",
     "generate": "weldlm.generation",
     "load_pretrained": "weldlm.weights",
+    "patch": "weldlm.patching",
     "preset": "weldlm.config",
     "save_pretrained": "weldlm.weights",
 }

@@ -14,8 +14,9 @@ from io import FileIO
 from pathlib import Path
 
 from weldlm.atomic_file import rename_to_new, require_writable
-from weldlm.generation import BatchLimits, Completion, LanguageModel, Prompt, complete
+from weldlm.generation import BatchLimits, Completion, GenerativeModel, complete
 from weldlm.job_record import DoneRows, describe_job, open_record
+from weldlm.prompt import Prompt, num_first_ids
 from weldlm.prompt_file import PromptRow, check_prompt_file, read_prompts
 from weldlm.sampling import SamplingSettings
 from weldlm.sealed_folder import lock_file
@@ -51,7 +52,7 @@ class JobCounts:
 
 
 def run_batch_job(
-    model: LanguageModel,
+    model: GenerativeModel,
     tokenizer: Tokenizer,
     files: JobFiles,
     settings: SamplingSettings,
@@ -66,7 +67,7 @@ def run_batch_job(
     index counts the lines of the input from 0; it is the row id of the draws.
 
     Args:
-        model: a `CausalLM`.
+        model: a `CausalLM` or `Seq2SeqLM`.
         tokenizer: the model's.
         files: input and output.
         settings: how to choose tokens and when to end.
@@ -89,7 +90,8 @@ def run_batch_job(
         if num_rows == 0:
             raise ValueError(f"{files.prompts} is empty; expected one prompt a line")
         limits = BatchLimits(
-            batch_size=min(batch_size, num_rows), max_length=longest + settings.max_tokens
+            batch_size=min(batch_size, num_rows),
+            max_length=num_first_ids(model.config, longest) + settings.max_tokens,
         )
         job = describe_job(model, tokenizer, settings, files.prompts)
         done = open_record(files.record, files.partial, job)

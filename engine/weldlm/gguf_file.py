@@ -127,7 +127,7 @@ class _Header:
         for number in range(num_fields):
             self._what = f"field {number}"
             name = self._string()
-            self._what = f"field {name!r}"
+            self._what = f"field {name[:80]!r}"
             if name in fields:
                 raise self._damage("is given twice")
             fields[name] = self._value(self._scalar("<I"))
@@ -144,7 +144,7 @@ class _Header:
         tensors: dict[str, GgufTensor] = {}
         for name, tensor in found:
             begin = first + tensor.begin
-            self._what = f"tensor {name!r}"
+            self._what = f"tensor {name[:80]!r}"
             if name in tensors:
                 raise self._damage("is given twice")
             if begin + tensor.num_bytes > len(self._data):
@@ -160,7 +160,7 @@ class _Header:
 
         self._what = f"tensor {number}"
         name = self._string()
-        self._what = f"tensor {name!r}"
+        self._what = f"tensor {name[:80]!r}"
         num_dimensions = self._scalar("<I")
         if not 1 <= num_dimensions <= _MOST_DIMENSIONS:
             raise self._damage(f"has {num_dimensions} dimensions; expected 1 to 4")

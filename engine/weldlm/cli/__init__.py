@@ -4,6 +4,7 @@ Commands import what computes only when they run, so that `--help` needs no torc
 """
 
 import errno
+import os
 import re
 import sys
 import traceback
@@ -14,8 +15,10 @@ import click
 
 from weldlm import __version__
 from weldlm.cli.backends import backends
+from weldlm.cli.convert import convert
 from weldlm.cli.demo import demo
 from weldlm.cli.generate import generate
+from weldlm.cli.info import info
 from weldlm.cli.tokenizer import tokenizer
 from weldlm.cli.train import train
 from weldlm.interrupt import Terminated, catch_sigterm
@@ -74,7 +77,7 @@ def _add_traceback(command: click.Command) -> None:
         command.params.append(option)
 
 
-for command in (demo, tokenizer, train, generate, backends):
+for command in (demo, tokenizer, train, generate, info, convert, backends):
     _add_traceback(command)
     weldlm.add_command(command)
 
@@ -85,6 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     0 done, 1 engine failure, 2 usage, 3 done but rows failed, 130 or 143 interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    # Threads that wait sleep: those that spin hold up whatever else runs on the same cores, and are
+    # held up by it. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         with catch_sigterm():
             code = weldlm.main(arguments, prog_name="weldlm", standalone_mode=False)

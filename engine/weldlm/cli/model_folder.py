@@ -8,7 +8,7 @@ import click
 if TYPE_CHECKING:
     import torch
 
-    from weldlm.heads import CausalLM
+    from weldlm.heads import CausalLM, Seq2SeqLM
     from weldlm.tokenizer import Tokenizer
 
 __all__ = ["default_device", "draw_curve", "keep_model", "load_model", "load_tokenizer"]
@@ -54,14 +54,17 @@ def draw_curve(out: Path) -> None:
 
 
 def load_model(
-    folder: Path, device: str, dtype: "torch.dtype | None"
-) -> tuple["CausalLM", "Tokenizer"]:
-    """Reads a folder with a model and its tokenizer."""
+    path: Path, device: str, dtype: "torch.dtype | None"
+) -> tuple["CausalLM | Seq2SeqLM", "Tokenizer"]:
+    """Reads a model that generates, and its tokenizer, from a folder or file."""
+    from weldlm.heads import CausalLM, Seq2SeqLM
     from weldlm.tokenizer import Tokenizer
-    from weldlm.weights import load_pretrained
+    from weldlm.weights import load_config, load_pretrained
 
-    model = load_pretrained(folder, device=device, dtype=dtype)
-    return model.eval(), Tokenizer.from_pretrained(folder)
+    is_decoder = not load_config(path).has_cross_attention
+    head: type[CausalLM] | type[Seq2SeqLM] = CausalLM if is_decoder else Seq2SeqLM
+    model: CausalLM | Seq2SeqLM = load_pretrained(path, head, device=device, dtype=dtype)
+    return model.eval(), Tokenizer.from_pretrained(path)
 
 
 def load_tokenizer(path: Path) -> "Tokenizer":

@@ -1,9 +1,9 @@
 """The tokenizer as its users meet it: files, training, batches as in transformers, chats."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import Any, Literal, Self, TypeAlias, Unpack, get_args
 
 from weldlm.atomic_file import replace_text
 from weldlm.tokenizer.algorithms import Algorithm, Settings, learn, settings_of
@@ -11,13 +11,22 @@ from weldlm.tokenizer.batch_encoding import BatchEncoding
 from weldlm.tokenizer.batch_options import BatchOptions, encode_rows
 from weldlm.tokenizer.chat_template import Messages, render_chat, render_segments
 from weldlm.tokenizer.codec import Codec
+from weldlm.tokenizer.compiled import Compiled, compile_parts
+from weldlm.tokenizer.compiled_cache import read_compiled
 from weldlm.tokenizer.files import read_tokenizer_file, read_tokenizer_folder
 from weldlm.tokenizer.parts import TokenizerParts
+from weldlm.tokenizer.tiktoken_ranks import write_tiktoken
 from weldlm.tokenizer.tokenizer_config import TokenizerConfig, write_config
 from weldlm.tokenizer.tokenizer_json import write_tokenizer_json
 from weldlm.tokenizer.training import END_OF_TEXT, Progress
+from weldlm.tokenizer.vocab_txt import vocab_txt_tokens, write_vocab_txt
 
 __all__ = ["Tokenizer"]
+
+Format: TypeAlias = Literal["tokenizer.json", "tiktoken", "vocab.txt"]
+
+_Loaded: TypeAlias = tuple[Compiled, TokenizerConfig]
+_Read: TypeAlias = Callable[[Path, Mapping[str, object]], _Loaded]
 
 
 class Tokenizer(Codec):
@@ -25,7 +34,7 @@ class Tokenizer(Codec):
 
     def __init__(
         self,
-        parts: TokenizerParts,
+        parts: TokenizerParts | Compiled,
         config: TokenizerConfig = TokenizerConfig(),  # noqa: B008 (frozen)
     ) -> None:
         """
@@ -87,37 +96,41 @@ class Tokenizer(Codec):
         return cls(parts, config)
 
     @classmethod
-    def from_file(cls, path: str | Path) -> Self:
+    def from_file(cls, path: str | Path, *, use_cache: bool = True) -> Self:
         """Reads a file of any format that `weldlm.tokenizer.files` knows, whatever its name.
+
+        Args:
+            use_cache: keep the compiled tables of a large vocabulary in the user's cache folder
+                and take them from there the next time.
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: the file is damaged or asks for what this package does not do.
         """
-        return cls._read(Path(path), read_tokenizer_file)
+        return cls._read(Path(path), _read_file, use_cache)
 
     @classmethod
-    def from_pretrained(cls, path: str | Path) -> Self:
+    def from_pretrained(cls, path: str | Path, *, use_cache: bool = True) -> Self:
         """Reads the tokenizer of a model, with its special tokens and chat template.
 
         Args:
             path: the model's folder or file, as `load_pretrained` takes it.
+            use_cache: as in `from_file`.
 
         Raises:
             FileNotFoundError: the model has no tokenizer.
             ValueError: a file is damaged or asks for what this package does not do.
         """
-        return cls._read(Path(path), read_tokenizer_folder)
+        return cls._read(Path(path), read_tokenizer_folder, use_cache)
 
     @classmethod
-    def _read(
-        cls, path: Path, read: Callable[[Path], tuple[TokenizerParts, TokenizerConfig]]
-    ) -> Self:
-        parts, config = read(path)
+    def _read(cls, path: Path, read: Callable[[Path, _Read], _Loaded], use_cache: bool) -> Self:
         try:
-            return cls(parts, config)
+            compiled, config = read(path, _read_cached if use_cache else _read_plainly)
+            return cls(compiled, config)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            text = str(error)
+            raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from error
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes tokenizer.json and tokenizer_config.json, which transformers reads."""
@@ -127,9 +140,25 @@ class Tokenizer(Codec):
         text = json.dumps(write_config(self.config), ensure_ascii=False, indent=2)
         replace_text(folder / "tokenizer_config.json", text + "\n")
 
-    def save(self, path: str | Path) -> None:
-        """Writes a tokenizer.json that the tokenizers library reads with equal ids."""
-        write_tokenizer_json(Path(path), self.parts)
+    def save(self, path: str | Path, *, format: Format = "tokenizer.json") -> None:
+        """Writes one file, by default a tokenizer.json that the tokenizers library reads.
+
+        Args:
+            format: "tiktoken" for the ranks of byte-level BPE, "vocab.txt" for the tokens of
+                WordPiece; neither has a place for special tokens or for how text is split.
+
+        Raises:
+            ValueError: the format has no way to say what this tokenizer does.
+        """
+        match format:
+            case "tokenizer.json":
+                write_tokenizer_json(Path(path), self.parts)
+            case "tiktoken":
+                write_tiktoken(Path(path), self.parts)
+            case "vocab.txt":
+                write_vocab_txt(path, vocab_txt_tokens(self.parts))
+            case _:
+                raise ValueError(f"format is {format!r}; expected one of {get_args(Format)}")
 
     @property
     def algorithm(self) -> str:
@@ -218,3 +247,16 @@ class Tokenizer(Codec):
 
     def __repr__(self) -> str:
         return f"Tokenizer(vocab_size={self.vocab_size}, special_tokens={self.special_tokens})"
+
+
+def _read_file(path: Path, read: _Read) -> _Loaded:
+    return read(path, {})
+
+
+def _read_cached(path: Path, settings: Mapping[str, object]) -> _Loaded:
+    return read_compiled(path, settings, read_tokenizer_file)
+
+
+def _read_plainly(path: Path, settings: Mapping[str, object]) -> _Loaded:
+    parts, config = read_tokenizer_file(path, settings)
+    return compile_parts(parts), config

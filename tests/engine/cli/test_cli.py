@@ -66,7 +66,16 @@ def test_help_answers_at_once() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["demo"], ["tokenizer"], ["tokenizer", "train"], ["train"], ["generate"], ["backends"]],
+    [
+        ["demo"],
+        ["tokenizer"],
+        ["tokenizer", "train"],
+        ["train"],
+        ["generate"],
+        ["info"],
+        ["convert"],
+        ["backends"],
+    ],
     ids=" ".join,
 )
 def test_every_command_explains_itself(
@@ -214,7 +223,7 @@ BAD_CALLS = {
     "an encoder": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run",
                     "--steps", "1", "--model", "bert-base"], "expected a decoder, one of gpt2"),
     "no model": (["generate", "--model", "{tmp}/none", "--prompt", "x"],
-                 "config.json does not exist; expected a folder with"),
+                 "config.json does not exist; expected a folder with config.json and weights"),
     "long prompt": (["generate", "--model", "{tmp}/model", "--prompt", "x y " * 200],
                     "expected fewer than the model's context_length 64"),
     "long row": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run", "--steps", "1",
@@ -225,7 +234,8 @@ BAD_CALLS = {
     "no prompt": (["generate", "--model", "{tmp}/model"], "give either --prompt or --input"),
     "bad temperature": (["generate", "--model", "{tmp}/model", "--prompt", "x",
                          "--temperature", "-1"], "--temperature is -1.0; expected 0"),
-    "bad minutes": (["demo", "--minutes", "0"], "--minutes is 0.0; expected a finite number"),
+    "bad minutes": (["demo", "--minutes", "0"],
+                    "--minutes is 0.0; expected a finite number above 0"),
     "no folder": (["tokenizer", "train", "{tmp}/corpus.txt", "--out", "{tmp}/no/t.json"],
                   "is not a folder; make it"),
     "nothing to learn from": (["tokenizer", "train", "{tmp}/empty.txt", "--out", "{tmp}/run"],
@@ -312,7 +322,8 @@ def test_traceback_may_stand_anywhere(place: int, capsys: pytest.CaptureFixture[
          "a.txt: permission denied; change its permissions or choose another path\n"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", ".a.partial", None, "a.txt"), 2,
          "a.txt: is a directory; give the path of a file\n"),
-        (OSError("a/b could not be written"), 1, "a/b could not be written (--traceback shows"),
+        (OSError("checkpoint-3 could not be written"), 1,
+         "checkpoint-3 could not be written (--tr"),
         (MemoryError(), 1, "MemoryError (--traceback shows where)"),
         (ValueError("two\nlines"), 2, "two lines\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
@@ -328,10 +339,10 @@ def test_an_error_is_one_line_and_its_exit_code(
     code: int,
     message: str,
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(_device: str | None) -> str:
         raise error
 
-    monkeypatch.setattr("weldlm_kernels.backend.explain", fail)
+    monkeypatch.setattr("weldlm.cli.backends.default_device", fail)
 
     assert run("backends") == code
     assert capsys.readouterr().err.lstrip("\n").startswith(f"weldlm: {message}")

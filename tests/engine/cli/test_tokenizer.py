@@ -139,6 +139,32 @@ def test_info_of_a_folder_is_json(tmp_path: Path, capsys: pytest.CaptureFixture[
     }
 
 
+def test_converted_file_is_that_which_was_saved(saved: Path, tmp_path: Path) -> None:
+    out, expected = tmp_path / "out.tiktoken", tmp_path / "expected.tiktoken"
+    Tokenizer.from_file(saved).save(expected, format="tiktoken")
+
+    code = run(
+        *("tokenizer", "convert", "--tokenizer", saved, "--format", "tiktoken", "--out", out)
+    )
+
+    assert code == 0
+    assert out.read_bytes() == expected.read_bytes()
+
+
+def test_what_a_format_cannot_say_is_one_line(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "vocab.txt"
+
+    code = run(
+        *("tokenizer", "convert", "--tokenizer", saved, "--format", "vocab.txt", "--out", out)
+    )
+
+    assert code == 2
+    assert "the model is byte-level BPE; a vocab.txt holds WordPiece" in capsys.readouterr().err
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
