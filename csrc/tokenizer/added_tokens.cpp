@@ -179,7 +179,7 @@ std::optional<AddedTokens::Match> AddedTokens::match_at(const Trie& trie, std::s
     if (next == nullptr) break;
     node = next->node;
     const std::size_t token = trie.nodes[node].token;
-    if (token != no_token && mask[token]) longest = Match{begin, pos + 1, token};
+    if (token != no_token && mask[token]) longest = Match{begin, pos + 1, token, begin};
   }
   return longest;
 }

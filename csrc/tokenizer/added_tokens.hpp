@@ -34,9 +34,10 @@ class AddedTokens {
   static constexpr std::size_t num_passes = 2;
 
   struct Match {
-    std::size_t begin;
+    std::size_t begin;  // with the white space that the token takes
     std::size_t end;
     std::size_t index;
+    std::size_t content_begin;  // without
   };
 
   // Throws std::invalid_argument on an empty, repeated or overlong content.

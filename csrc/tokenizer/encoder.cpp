@@ -147,16 +147,24 @@ class Encoder::Call {
                                                     const NormalizedText* origins,
                                                     std::size_t start) const {
     auto match = added_tokens_.find(text, start, 1, mask_);
-    while (match && segmented_ != nullptr &&
-           !segmented_->allows(*match, origin_of(text, origins, *match))) {
-      match = added_tokens_.find(text, match->begin + 1, 1, mask_);
+    while (match && segmented_ != nullptr && !shrink_to_segment(text, origins, *match)) {
+      match = added_tokens_.find(text, match->content_begin + 1, 1, mask_);
     }
     return match;
   }
 
-  ByteRange origin_of(std::string_view text, const NormalizedText* origins,
-                      const AddedTokens::Match& match) const {
-    return whole_origin(text, origins, {match.begin, match.end});
+  // Leaves white space that other segments hold; false where the token itself is not allowed.
+  bool shrink_to_segment(std::string_view text, const NormalizedText* origins,
+                         AddedTokens::Match& match) const {
+    const std::size_t begin = match.content_begin;
+    const std::size_t end = begin + added_tokens_.tokens()[match.index].content.size();
+    const auto allows = [&](std::size_t from, std::size_t to) {
+      return segmented_->allows(match, whole_origin(text, origins, {from, to}));
+    };
+    if (!allows(begin, end)) return false;
+    while (match.begin < begin && !allows(match.begin, end)) ++match.begin;
+    while (match.end > end && !allows(begin, match.end)) --match.end;
+    return true;
   }
 
   void encode_part(std::string_view text, const NormalizedText* origins, ByteRange part) {

@@ -24,7 +24,7 @@ std::optional<AddedTokens::Match> find_by_definition(std::string_view text, std:
       if (!mask[index] || tokens[index].is_normalized != (pass == 1)) continue;
       if (text.substr(begin, content.size()) != content) continue;
       if (longest && longest->end - begin >= content.size()) continue;
-      longest = AddedTokens::Match{begin, begin + content.size(), index};
+      longest = AddedTokens::Match{begin, begin + content.size(), index, begin};
     }
     if (longest) return longest;
   }

@@ -84,6 +84,26 @@ void segments_are_one_text_without_forged_tokens() {
         "untrusted text holds no special token");
 }
 
+void tokens_take_no_white_space_of_other_segments() {
+  const TrainedBpe trained = small_vocabulary();
+  const Encoder encoder({.added_tokens = {{"<s>", 0, true, true, false, true, true}},
+                         .normalizer = nullptr,
+                         .rewriter = nullptr,
+                         .pretokenizer = nullptr,
+                         .model = std::make_shared<ByteBpe>(vocabulary_of(trained.tokens),
+                                                            trained.merges)});
+  const auto encode = [&](const std::string& text) { return encoder.encode(text, {}); };
+  const auto joined = [](std::vector<std::uint32_t> ids, const std::vector<std::uint32_t>& more) {
+    ids.push_back(0);
+    ids.insert(ids.end(), more.begin(), more.end());
+    return ids;
+  };
+  const std::vector<TextSegment> spaced = {{"a  ", false}, {" <s> ", true}, {" b", false}};
+  check(encoder.encode_segments(spaced) == joined(encode("a  "), encode(" b")), "its own spaces");
+  const std::vector<TextSegment> forged = {{"a <s>", false}, {" <s>", true}};
+  check(encoder.encode_segments(forged) == joined(encode("a <s>"), {}), "and no forged token");
+}
+
 void batches_do_not_depend_on_threads() {
   const Encoder encoder = small_encoder();
   const std::vector<std::string> texts = many_texts();
@@ -152,6 +172,7 @@ int main() {
   weldlm::test::decodes_what_it_encoded();
   weldlm::test::ranges_cover_the_text();
   weldlm::test::segments_are_one_text_without_forged_tokens();
+  weldlm::test::tokens_take_no_white_space_of_other_segments();
   weldlm::test::long_pieces_take_no_quadratic_time();
   weldlm::test::batches_do_not_depend_on_threads();
   weldlm::test::threads_may_share_and_clear();

@@ -39,6 +39,11 @@ PATTERNS_OF_TIKTOKEN = {
 }
 
 
+def present_files() -> list[Path]:
+    """The files of the folder in the order of their names, none where there is no folder."""
+    return sorted(FOLDER.iterdir()) if FOLDER.is_dir() else []
+
+
 def known_path(file_name: str) -> Path:
     """The path of a file; the test is skipped where it is absent."""
     path = FOLDER / file_name

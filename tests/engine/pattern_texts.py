@@ -45,10 +45,11 @@ def multilingual_text() -> str:
 def fuzz_texts(number: int) -> list[str]:
     """Random texts, the same ones each time."""
     source = random.Random(1)
-    return [_fuzz_text(source) for _ in range(number)]
+    return [fuzz_text(source) for _ in range(number)]
 
 
-def _fuzz_text(source: random.Random) -> str:
+def fuzz_text(source: random.Random) -> str:
+    """Code points of any plane or the first ones, runs of few characters, or parts that meet."""
     match source.randrange(4):
         case 0:
             return "".join(map(chr, source.choices(CODE_POINTS, k=source.randint(1, 20))))

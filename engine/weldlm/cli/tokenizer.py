@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from weldlm.cli.model_folder import load_tokenizer
 from weldlm.cli.vocabulary import learn_tokenizer, vocab_size_option
 
 if TYPE_CHECKING:
-    from weldlm.tokenizer import Tokenizer
     from weldlm.tokenizer.tokenizer import Format
 
 __all__ = ["tokenizer"]
@@ -75,11 +75,14 @@ def train(
       weldlm tokenizer train corpus.txt --vocab-size 16000 --out tokenizer.json
       weldlm tokenizer train texts/ --algorithm wordpiece --vocab-size 30000
     """
-    from weldlm.data.corpus import read_documents
+    from weldlm.atomic_file import require_writable
+    from weldlm.data.corpus import read_documents, require_text
 
     if not out.parent.is_dir():
         raise FileNotFoundError(f"{out.parent} is not a folder; make it or change --out")
-    texts = (document.text for path in inputs for document in read_documents(path))
+    require_writable(out.parent)
+    documents = (document for path in inputs for document in read_documents(path))
+    texts = (document.text for document in require_text(documents))
     learned = learn_tokenizer(
         texts,
         vocab_size,
@@ -106,7 +109,7 @@ def encode(path: Path, text: str | None, allow_special: bool, plain: bool, token
     \b
     Example: weldlm tokenizer encode --tokenizer tokenizer.json "def main():"
     """
-    loaded = _load(path)
+    loaded = load_tokenizer(path)
     ids = loaded.encode(
         sys.stdin.read() if text is None else text,
         add_special_tokens=not plain,
@@ -130,7 +133,7 @@ def decode(path: Path, ids: tuple[int, ...], skip_special_tokens: bool) -> None:
     \b
     Example: weldlm tokenizer decode --tokenizer tokenizer.json 262 1388 12
     """
-    text = _load(path).decode(ids or _numbers(), skip_special_tokens=skip_special_tokens)
+    text = load_tokenizer(path).decode(ids or _numbers(), skip_special_tokens=skip_special_tokens)
     click.echo(text)
 
 
@@ -143,7 +146,7 @@ def info(path: Path, as_json: bool) -> None:
     \b
     Example: weldlm tokenizer info --tokenizer model/
     """
-    loaded = _load(path)
+    loaded = load_tokenizer(path)
     facts = {
         "type": loaded.algorithm,
         "vocab_size": loaded.vocab_size,
@@ -184,14 +187,8 @@ def convert(path: Path, file_format: "Format", out: Path) -> None:
     """
     if not out.parent.is_dir():
         raise FileNotFoundError(f"{out.parent} is not a folder; make it or change --out")
-    _load(path).save(out, format=file_format)
+    load_tokenizer(path).save(out, format=file_format)
     click.echo(out)
-
-
-def _load(path: Path) -> "Tokenizer":
-    from weldlm.tokenizer import Tokenizer
-
-    return Tokenizer.from_pretrained(path) if path.is_dir() else Tokenizer.from_file(path)
 
 
 def _numbers() -> list[int]:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias, Unpack
+from typing import Any, Literal, Self, TypeAlias, Unpack, get_args
 
 from weldlm.atomic_file import replace_text
 from weldlm.tokenizer.algorithms import Algorithm, Settings, learn, settings_of

@@ -186,10 +186,10 @@ def _rope(data: _Metadata, default_base: float) -> Json:
     rope: Json = {"rope_theta": data.get("rope.freq_base", default_base), "rope_type": "default"}
     if "rope_freqs.weight" in data.file.tensors:
         return rope | _llama3_scaling(data, rope["rope_theta"])
-    kind = data.get("rope.scaling.type", "none")
-    if kind == "none":
+    kind, factor = data.get("rope.scaling.type", "linear"), data.get("rope.scaling.factor", 0.0)
+    if kind == "none" or (kind == "linear" and factor in (0.0, 1.0)):
         return rope
-    return rope | {"rope_type": kind, "factor": data.get("rope.scaling.factor", 1.0)}
+    return rope | {"rope_type": kind, "factor": factor}
 
 
 def _llama3_scaling(data: _Metadata, base: float) -> Json:

@@ -10,6 +10,7 @@ import torch
 from weldlm.config import ModelConfig
 from weldlm.families import FAMILIES, Family, HeadFormat
 from weldlm.heads import Model
+from weldlm.text_file import decode_text, parse_json
 from weldlm.weights.config_fields import check_fields
 
 __all__ = ["head_format", "read_config", "read_json", "their_config"]
@@ -24,10 +25,8 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is no JSON object.
     """
-    try:
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    text = decode_text(path.read_bytes(), str(path))
+    theirs = parse_json(text, str(path), expected="the fields of a model")
     if not isinstance(theirs, dict):
         raise ValueError(f"{path} holds no JSON object; expected the fields of a model")
     return theirs
@@ -50,8 +49,15 @@ def read_config(theirs: dict[str, Any], path: Path) -> ModelConfig:
         check_fields(theirs)
         return _read(theirs, family)
     except KeyError as error:
-        raise ValueError(f"{path} lacks the field {error.args[0]!r}") from error
-    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} lacks the field {error.args[0]!r}; expected all that decide the maths; add it"
+        ) from error
+    except (TypeError, AttributeError, ArithmeticError) as error:
+        raise ValueError(
+            f"{path} has a field of a wrong type or size ({error}); expected those of the "
+            f"{theirs['model_type']} format; compare it with the original"
+        ) from error
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -115,7 +121,7 @@ def _read(theirs: dict[str, Any], family: Family) -> ModelConfig:
 
 def _family(theirs: dict[str, Any], path: Path) -> Family:
     model_type = theirs.get("model_type")
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise ValueError(f"{path}: model_type {model_type!r} is not supported; expected {known}")
     return FAMILIES[model_type]

@@ -14,6 +14,7 @@ from weldlm.atomic_file import replace_text
 from weldlm.config import ModelConfig
 from weldlm.families import FAMILIES, Family, HeadFormat, Rule
 from weldlm.heads import CausalLM, Model
+from weldlm.memory import require_memory, require_table_memory
 from weldlm.weights.model_json import head_format, their_config
 from weldlm.weights.model_path import open_model
 from weldlm.weights.tensor_files import DEFAULT_SHARD_BYTES, TensorPlan, write_tensors
@@ -102,12 +103,14 @@ def load_pretrained(
     _check_zeros(files, family, path)
     if _has_own_head(files, family):
         config = dataclasses.replace(config, tie_embeddings=False)
+    require_table_memory(config)
     with torch.device("meta"):
         model = head(config)
     rules = dict(_rules(config, family, form))
     drawn = _drawn_names(rules, files) if has_new_head else set()
     read = {name: rule for name, rule in rules.items() if name not in drawn}
     _check(model, read, files, family, path)
+    _check_memory(model, path, dtype, device)
     state = {name: _drawn(name, model.get_parameter(name)).to(device, dtype) for name in drawn}
     # the largest first, while the least of the others lies in memory beside it
     for name in sorted(read, key=lambda name: -model.get_parameter(name).numel()):
@@ -115,6 +118,18 @@ def load_pretrained(
     _fill_shared(model, state)
     model.load_state_dict(state, assign=True)
     return model.to(device)
+
+
+def _check_memory(
+    model: Model, path: Path, dtype: torch.dtype | None, device: torch.device | str
+) -> None:
+    num_weights = sum(weight.numel() for weight in model.parameters())
+    require_memory(
+        num_weights * (dtype or torch.float16).itemsize,  # where stored in fp32, even more
+        f"{path}: loading {num_weights:,} weights",
+        advice="take a smaller model, a narrower dtype or another device",
+        device=device,
+    )
 
 
 def _rules(config: ModelConfig, family: Family, head: HeadFormat) -> Iterator[tuple[str, Rule]]:
