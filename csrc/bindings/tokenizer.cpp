@@ -89,16 +89,24 @@ py::tuple encode_located(const Encoder& encoder, const py::str& text, Ids allowe
   return py::make_tuple(list_of(located.ids), ranges);
 }
 
-py::tuple encode_batch(const Encoder& encoder, const py::iterable& texts, std::size_t num_threads,
-                       Ids allowed_ids, Ids disallowed_ids) {
-  const SpecialTokenPolicy policy{std::move(allowed_ids), std::move(disallowed_ids)};
-  const Utf8Texts utf8 = texts_of(texts);
-  RaggedIds ragged;
+template <typename Id>
+py::tuple encode_batch_as(const Encoder& encoder, const Utf8Texts& utf8, std::size_t num_threads,
+                          const SpecialTokenPolicy& policy, const Surroundings& surroundings) {
+  RaggedIds<Id> ragged;
   {
     const py::gil_scoped_release unlocked;
-    ragged = encoder.encode_batch(utf8.views(), num_threads, policy);
+    ragged = encoder.encode_batch<Id>(utf8.views(), num_threads, policy, surroundings);
   }
   return py::make_tuple(array_of(std::move(ragged.ids)), array_of(std::move(ragged.offsets)));
+}
+
+py::tuple encode_batch(const Encoder& encoder, const py::iterable& texts, std::size_t num_threads,
+                       Ids allowed_ids, Ids disallowed_ids, Ids before, Ids after, bool is_narrow) {
+  const SpecialTokenPolicy policy{std::move(allowed_ids), std::move(disallowed_ids)};
+  const Surroundings surroundings{std::move(before), std::move(after)};
+  const Utf8Texts utf8 = texts_of(texts);
+  const auto encode = is_narrow ? encode_batch_as<std::uint16_t> : encode_batch_as<std::uint32_t>;
+  return encode(encoder, utf8, num_threads, policy, surroundings);
 }
 
 py::list tokens(const Vocabulary& vocabulary) {
@@ -147,7 +155,8 @@ void bind_encoder(py::module_& module) {
       .def("encode_located", &encode_located, py::arg("text"), py::arg("allowed_ids"),
            py::arg("disallowed_ids"))
       .def("encode_batch", &encode_batch, py::arg("texts"), py::arg("num_threads"),
-           py::arg("allowed_ids"), py::arg("disallowed_ids"))
+           py::arg("allowed_ids"), py::arg("disallowed_ids"), py::arg("before"), py::arg("after"),
+           py::arg("is_narrow"))
       .def("clear_cache", &Encoder::clear_cache);
 }
 
@@ -188,4 +197,5 @@ PYBIND11_MODULE(_tokenizer, module) {
   bind_bpe(module);
   bind_bert(module);
   bind_sentencepiece(module);
+  bind_image(module);
 }

@@ -26,6 +26,7 @@ using IdArray = py::array_t<std::uint32_t, py::array::c_style | py::array::force
 // Each defines the classes of one family in the module.
 void bind_bpe(py::module_& module);
 void bind_bert(py::module_& module);
+void bind_image(py::module_& module);
 void bind_patterns(py::module_& module);
 void bind_sentencepiece(py::module_& module);
 

@@ -12,7 +12,7 @@
 namespace weldlm::bindings {
 namespace {
 
-IdArray array_of_merges(const std::vector<Merge>& merges) {
+IdArray array_of_merges(std::span<const Merge> merges) {
   IdArray array({static_cast<py::ssize_t>(merges.size()), py::ssize_t{3}});
   auto rows = array.mutable_unchecked<2>();
   for (py::ssize_t rank = 0; rank < rows.shape(0); ++rank) {

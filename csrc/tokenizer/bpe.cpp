@@ -48,7 +48,7 @@ std::vector<Merge> checked(std::vector<Merge> merges, const Vocabulary& vocabula
 }
 
 // The rank of each merge; where they are shared, neighbors into one token have the same.
-std::vector<std::uint32_t> ranks_of(const std::vector<Merge>& merges, bool shares_ranks) {
+std::vector<std::uint32_t> ranks_of(std::span<const Merge> merges, bool shares_ranks) {
   std::vector<std::uint32_t> ranks;
   ranks.reserve(merges.size());
   std::uint32_t rank = 0;
@@ -59,13 +59,23 @@ std::vector<std::uint32_t> ranks_of(const std::vector<Merge>& merges, bool share
   return ranks;
 }
 
-std::vector<std::uint32_t> results_of(const std::vector<Merge>& merges, bool shares_ranks) {
+std::vector<std::uint32_t> results_of(std::span<const Merge> merges, bool shares_ranks) {
   std::vector<std::uint32_t> results;
   for (std::size_t i = 0; i < merges.size(); ++i) {
     if (i > 0 && shares_ranks && merges[i].result == merges[i - 1].result) continue;
     results.push_back(merges[i].result);
   }
   return results;
+}
+
+std::vector<std::uint32_t> sizes_of(const Vocabulary& vocabulary) {
+  std::vector<std::uint32_t> sizes;
+  sizes.reserve(vocabulary.size());
+  for (std::size_t id = 0; id < vocabulary.size(); ++id) {
+    const std::string_view token = vocabulary.token(static_cast<std::int64_t>(id));
+    sizes.push_back(static_cast<std::uint32_t>(token.size()));
+  }
+  return sizes;
 }
 
 }  // namespace
@@ -96,15 +106,35 @@ ByteBpe::ByteBpe(std::shared_ptr<const Vocabulary> vocabulary, std::vector<Merge
       byte_ids_(find_byte_ids(*vocabulary_, options.drops_bytes)),
       has_every_byte_(std::find(byte_ids_.begin(), byte_ids_.end(), no_rank) == byte_ids_.end()),
       merges_(checked(std::move(merges), *vocabulary_)),
-      ranks_(merges_, ranks_of(merges_, options.shares_ranks)),
-      results_(results_of(merges_, options.shares_ranks)),
-      options_(options) {
-  sizes_.reserve(vocabulary_->size());
-  for (std::size_t id = 0; id < vocabulary_->size(); ++id) {
-    const std::string_view token = vocabulary_->token(static_cast<std::int64_t>(id));
-    sizes_.push_back(static_cast<std::uint32_t>(token.size()));
-    max_token_bytes_ = std::max(max_token_bytes_, token.size());
+      ranks_(merges_.view(), ranks_of(merges_.view(), options.shares_ranks)),
+      results_(results_of(merges_.view(), options.shares_ranks)),
+      options_(options),
+      sizes_(sizes_of(*vocabulary_)),
+      max_token_bytes_(*std::max_element(sizes_.view().begin(), sizes_.view().end())) {}
+
+ByteBpe::ByteBpe(ImageReader& image)
+    : vocabulary_(std::make_shared<const Vocabulary>(image)),
+      byte_ids_(image.value<std::array<std::uint32_t, 256>>()),
+      has_every_byte_(std::find(byte_ids_.begin(), byte_ids_.end(), no_rank) == byte_ids_.end()),
+      merges_(image.array<Merge>()),
+      ranks_(image, merges_.size()),
+      results_(image.array<std::uint32_t>()),
+      options_(image.value<BpeOptions>()),
+      sizes_(image.array<std::uint32_t>()),
+      max_token_bytes_(*std::max_element(sizes_.view().begin(), sizes_.view().end())) {
+  if (sizes_.size() != vocabulary_->size()) {
+    throw std::invalid_argument("the sizes of the image do not fit its vocabulary");
   }
+}
+
+void ByteBpe::write(ImageWriter& image) const {
+  vocabulary_->write(image);
+  image.add(std::span(&byte_ids_, 1));
+  image.add(merges_);
+  ranks_.write(image);
+  image.add(results_);
+  image.add(std::span(&options_, 1));
+  image.add(sizes_);
 }
 
 std::unique_ptr<Workspace> ByteBpe::make_workspace() const {

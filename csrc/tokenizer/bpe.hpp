@@ -5,9 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
+#include "tokenizer/flat_array.hpp"
 #include "tokenizer/merge_table.hpp"
 #include "tokenizer/model.hpp"
 #include "tokenizer/rank_queue.hpp"
@@ -44,9 +46,12 @@ class ByteBpe : public Model {
   // bytes of its parts and, where none may be dropped, every byte has a token.
   ByteBpe(std::shared_ptr<const Vocabulary> vocabulary, std::vector<Merge> merges,
           BpeOptions options = {});
+  explicit ByteBpe(ImageReader& image);
+
+  void write(ImageWriter& image) const;
 
   const Vocabulary& vocabulary() const noexcept { return *vocabulary_; }
-  const std::vector<Merge>& merges() const noexcept { return merges_; }
+  std::span<const Merge> merges() const noexcept { return merges_.view(); }
 
   std::unique_ptr<Workspace> make_workspace() const override;
 
@@ -68,12 +73,12 @@ class ByteBpe : public Model {
   std::shared_ptr<const Vocabulary> vocabulary_;
   std::array<std::uint32_t, 256> byte_ids_;  // no_rank: the byte has none
   bool has_every_byte_;
-  std::vector<Merge> merges_;
+  FlatArray<Merge> merges_;
   MergeTable ranks_;
-  std::vector<std::uint32_t> results_;  // the token of each rank
+  FlatArray<std::uint32_t> results_;  // the token of each rank
   BpeOptions options_;
-  std::size_t max_token_bytes_ = 0;
-  std::vector<std::uint32_t> sizes_;  // of each token, in bytes
+  FlatArray<std::uint32_t> sizes_;  // of each token, in bytes
+  std::size_t max_token_bytes_;
 };
 
 }  // namespace weldlm

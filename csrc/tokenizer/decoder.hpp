@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tokenizer/flat_array.hpp"
 #include "tokenizer/vocabulary.hpp"
 
 namespace weldlm {
@@ -19,6 +20,9 @@ class Decoder {
   // still the first; with `first_until_text`, so is the one behind any that added nothing.
   Decoder(const std::vector<std::string>& texts, const std::vector<std::string>& first_texts,
           std::span<const std::uint32_t> silent_ids, bool first_until_text = false);
+  explicit Decoder(ImageReader& image);
+
+  void write(ImageWriter& image) const;
 
   std::size_t size() const noexcept { return texts_.size(); }
 
@@ -29,17 +33,23 @@ class Decoder {
   // Whether the token adds nothing as the first one, and the next is still the first.
   bool is_silent(std::int64_t id) const {
     const bool is_empty = text(id, true).empty();  // throws on an id out of range
-    return is_always_silent(id) || (first_until_text_ && is_empty);
+    return is_always_silent(id) || (flags_.first_until_text != 0 && is_empty);
   }
 
  private:
-  bool is_always_silent(std::int64_t id) const { return is_silent_[static_cast<std::size_t>(id)]; }
+  struct Flags {
+    std::uint8_t has_first_texts;
+    std::uint8_t first_until_text;
+  };
+
+  bool is_always_silent(std::int64_t id) const {
+    return is_silent_[static_cast<std::size_t>(id)] != 0;
+  }
 
   TokenBytes texts_;
   TokenBytes first_texts_;
-  bool has_first_texts_;
-  bool first_until_text_;
-  std::vector<bool> is_silent_;
+  Flags flags_;
+  FlatArray<std::uint8_t> is_silent_;
 };
 
 }  // namespace weldlm

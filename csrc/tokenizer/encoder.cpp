@@ -4,6 +4,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "tokenizer/parallel.hpp"
@@ -27,6 +28,18 @@ std::vector<std::size_t> group_texts(std::span<const std::string_view> texts) {
   }
   if (begins.back() != texts.size()) begins.push_back(texts.size());
   return begins;
+}
+
+template <typename Id>
+std::vector<Id> narrowed(std::vector<std::uint32_t> ids) {
+  if constexpr (std::is_same_v<Id, std::uint32_t>) {
+    return ids;
+  } else {
+    std::vector<Id> narrow(ids.size());
+    std::transform(ids.begin(), ids.end(), narrow.begin(),
+                   [](std::uint32_t id) { return static_cast<Id>(id); });
+    return narrow;
+  }
 }
 
 // Grows a range of bytes to whole characters.
@@ -274,7 +287,8 @@ std::vector<std::uint32_t> Encoder::encode_segments(std::span<const TextSegment>
     const TokenMask& mask = segment.is_trusted ? all : ordinary;
     for (std::size_t start = 0;
          const auto match = added_tokens_.find(segment.text, start, 0, mask);) {
-      matches.push_back({begin + match->begin, begin + match->end, match->index});
+      matches.push_back({begin + match->begin, begin + match->end, match->index,
+                         begin + match->content_begin});
       start = match->end;
     }
     segmented.add(segment);
@@ -301,13 +315,16 @@ LocatedIds Encoder::encode_located(std::string_view text, const SpecialTokenPoli
   return located;
 }
 
-RaggedIds Encoder::encode_batch(std::span<const std::string_view> texts, std::size_t num_threads,
-                                const SpecialTokenPolicy& policy) const {
+template <typename Id>
+RaggedIds<Id> Encoder::encode_batch(std::span<const std::string_view> texts,
+                                    std::size_t num_threads, const SpecialTokenPolicy& policy,
+                                    const Surroundings& surroundings) const {
   const TokenMask allowed = added_tokens_.mask_with(policy.allowed_ids);
   const TokenMask disallowed = added_tokens_.mask_of(policy.disallowed_ids);
+  const auto& [before, after] = surroundings;
   const std::vector<std::size_t> begins = group_texts(texts);
-  std::vector<std::vector<std::uint32_t>> group_ids(begins.size() - 1);
-  RaggedIds ragged;
+  std::vector<std::vector<Id>> group_ids(begins.size() - 1);
+  RaggedIds<Id> ragged;
   ragged.offsets.resize(texts.size() + 1);
 
   // offsets[i + 1] first holds the number of ids of text i
@@ -318,11 +335,13 @@ RaggedIds Encoder::encode_batch(std::span<const std::string_view> texts, std::si
       if (!policy.disallowed_ids.empty()) {
         added_tokens_.refuse(texts[i], "text " + std::to_string(i), disallowed);
       }
-      const std::size_t before = sink.ids.size();
+      const std::size_t begin = sink.ids.size();
+      sink.ids.insert(sink.ids.end(), before.begin(), before.end());
       Call(*this, allowed, *state, sink, nullptr).encode(texts[i]);
-      ragged.offsets[i + 1] = static_cast<std::int64_t>(sink.ids.size() - before);
+      sink.ids.insert(sink.ids.end(), after.begin(), after.end());
+      ragged.offsets[i + 1] = static_cast<std::int64_t>(sink.ids.size() - begin);
     }
-    group_ids[group] = std::move(sink.ids);
+    group_ids[group] = narrowed<Id>(std::move(sink.ids));
     pool_.put(std::move(state));
   });
 
@@ -334,5 +353,12 @@ RaggedIds Encoder::encode_batch(std::span<const std::string_view> texts, std::si
   }
   return ragged;
 }
+
+template RaggedIds<std::uint16_t> Encoder::encode_batch(std::span<const std::string_view>,
+                                                        std::size_t, const SpecialTokenPolicy&,
+                                                        const Surroundings&) const;
+template RaggedIds<std::uint32_t> Encoder::encode_batch(std::span<const std::string_view>,
+                                                        std::size_t, const SpecialTokenPolicy&,
+                                                        const Surroundings&) const;
 
 }  // namespace weldlm

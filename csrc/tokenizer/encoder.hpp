@@ -19,9 +19,16 @@
 namespace weldlm {
 
 // The ids of all texts end to end; those of text i are [offsets[i], offsets[i + 1]).
+template <typename Id>
 struct RaggedIds {
-  std::vector<std::uint32_t> ids;
+  std::vector<Id> ids;
   std::vector<std::int64_t> offsets;
+};
+
+// Ids around each text.
+struct Surroundings {
+  std::vector<std::uint32_t> before;
+  std::vector<std::uint32_t> after;
 };
 
 // The ids of one text and the bytes of it that each stands for.
@@ -67,9 +74,12 @@ class Encoder {
   // A token that is a part of a character stands for all of it.
   LocatedIds encode_located(std::string_view text, const SpecialTokenPolicy& policy) const;
 
-  // The result does not depend on num_threads.
-  RaggedIds encode_batch(std::span<const std::string_view> texts, std::size_t num_threads,
-                         const SpecialTokenPolicy& policy) const;
+  // The result does not depend on num_threads. Id is std::uint16_t, into which all ids must fit, or
+  // std::uint32_t.
+  template <typename Id>
+  RaggedIds<Id> encode_batch(std::span<const std::string_view> texts, std::size_t num_threads,
+                             const SpecialTokenPolicy& policy,
+                             const Surroundings& surroundings = {}) const;
 
   // Gives back the memory of the word caches.
   void clear_cache() const noexcept { pool_.clear(); }

@@ -5,7 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <span>
+#include <stdexcept>
 #include <vector>
+
+#include "tokenizer/flat_array.hpp"
 
 namespace weldlm {
 
@@ -26,47 +30,52 @@ inline std::uint64_t pair_key(std::uint32_t left, std::uint32_t right) noexcept 
 
 class MergeTable {
  public:
-  // The rank of a merge is its index in the list.
-  explicit MergeTable(const std::vector<Merge>& merges) : MergeTable(merges.size()) {
-    for (std::size_t rank = 0; rank < merges.size(); ++rank) {
-      put(merges[rank], static_cast<std::uint32_t>(rank));
+  // ranks[i] is the rank of merges[i].
+  MergeTable(std::span<const Merge> merges, const std::vector<std::uint32_t>& ranks)
+      : shift_(64 - std::countr_zero(num_slots(merges.size()))) {
+    std::vector<Slot> slots(num_slots(merges.size()));
+    for (std::size_t i = 0; i < merges.size(); ++i) {
+      const std::uint64_t key = pair_key(merges[i].left, merges[i].right);
+      slots[find(key, slots)] = {key, ranks[i], 0};
+    }
+    slots_ = FlatArray(std::move(slots));
+  }
+
+  // Of so many merges.
+  MergeTable(ImageReader& image, std::size_t num_merges)
+      : slots_(image.array<Slot>()), shift_(64 - std::countr_zero(num_slots(num_merges))) {
+    if (slots_.size() != num_slots(num_merges)) {
+      throw std::invalid_argument("the merges of the image do not fit their table");
     }
   }
 
-  // ranks[i] is the rank of merges[i].
-  MergeTable(const std::vector<Merge>& merges, const std::vector<std::uint32_t>& ranks)
-      : MergeTable(merges.size()) {
-    for (std::size_t i = 0; i < merges.size(); ++i) put(merges[i], ranks[i]);
-  }
+  void write(ImageWriter& image) const { image.add(slots_); }
 
   // no_rank where the pair has no merge. Of two merges of one pair the later one counts.
   std::uint32_t rank(std::uint32_t left, std::uint32_t right) const noexcept {
-    return slots_[find(pair_key(left, right))].rank;
+    return slots_[find(pair_key(left, right), slots_.view())].rank;
   }
 
  private:
   struct Slot {
     std::uint64_t key = std::numeric_limits<std::uint64_t>::max();
     std::uint32_t rank = no_rank;
+    std::uint32_t unused = 0;
   };
 
-  explicit MergeTable(std::size_t num_merges)
-      : slots_(std::bit_ceil(num_merges * 2 + 2)), shift_(64 - std::countr_zero(slots_.size())) {}
-
-  void put(const Merge& merge, std::uint32_t rank) noexcept {
-    const std::uint64_t key = pair_key(merge.left, merge.right);
-    slots_[find(key)] = {key, rank};
+  static std::size_t num_slots(std::size_t num_merges) noexcept {
+    return std::bit_ceil(num_merges * 2 + 2);
   }
 
-  std::size_t find(std::uint64_t key) const noexcept {
+  std::size_t find(std::uint64_t key, std::span<const Slot> slots) const noexcept {
     std::size_t index = (key * 0x9E3779B97F4A7C15u) >> shift_;
-    while (slots_[index].rank != no_rank && slots_[index].key != key) {
-      index = (index + 1) & (slots_.size() - 1);
+    while (slots[index].rank != no_rank && slots[index].key != key) {
+      index = (index + 1) & (slots.size() - 1);
     }
     return index;
   }
 
-  std::vector<Slot> slots_;
+  FlatArray<Slot> slots_;
   int shift_;
 };
 

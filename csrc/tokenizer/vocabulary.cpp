@@ -1,21 +1,46 @@
 #include "tokenizer/vocabulary.hpp"
 
+#include <bit>
 #include <limits>
 #include <stdexcept>
+#include <utility>
 
 namespace weldlm {
+namespace {
+
+constexpr std::uint32_t no_id = std::numeric_limits<std::uint32_t>::max();
+
+std::size_t hash_of(std::string_view token) noexcept {
+  return static_cast<std::size_t>(image_checksum(token));
+}
+
+}  // namespace
 
 TokenBytes::TokenBytes(const std::vector<std::string>& tokens) {
   if (tokens.empty() || tokens.size() >= std::numeric_limits<std::uint32_t>::max()) {
     throw std::invalid_argument("a vocabulary of " + std::to_string(tokens.size()) +
                                 " tokens; expected 1 to 2^32 - 2");
   }
-  offsets_.reserve(tokens.size() + 1);
-  offsets_.push_back(0);
-  for (const std::string& token : tokens) {
-    bytes_ += token;
-    offsets_.push_back(bytes_.size());
+  std::vector<std::uint64_t> offsets{0};
+  offsets.reserve(tokens.size() + 1);
+  for (const std::string& token : tokens) offsets.push_back(offsets.back() + token.size());
+  std::vector<char> bytes;
+  bytes.reserve(offsets.back());
+  for (const std::string& token : tokens) bytes.insert(bytes.end(), token.begin(), token.end());
+  bytes_ = FlatArray(std::move(bytes));
+  offsets_ = FlatArray(std::move(offsets));
+}
+
+TokenBytes::TokenBytes(ImageReader& image)
+    : bytes_(image.array<char>()), offsets_(image.array<std::uint64_t>()) {
+  if (offsets_.size() < 2 || offsets_[offsets_.size() - 1] != bytes_.size()) {
+    throw std::invalid_argument("the tokens of the image do not fit their places");
   }
+}
+
+void TokenBytes::write(ImageWriter& image) const {
+  image.add(bytes_);
+  image.add(offsets_);
 }
 
 std::string_view TokenBytes::of(std::int64_t id) const {
@@ -25,21 +50,45 @@ std::string_view TokenBytes::of(std::int64_t id) const {
         std::to_string(size() - 1) + " (vocab_size=" + std::to_string(size()) + ")");
   }
   const auto index = static_cast<std::size_t>(id);
-  return std::string_view(bytes_).substr(offsets_[index], offsets_[index + 1] - offsets_[index]);
+  return {bytes_.data() + offsets_[index], offsets_[index + 1] - offsets_[index]};
 }
 
 Vocabulary::Vocabulary(const std::vector<std::string>& tokens) : tokens_(tokens) {
-  ids_.reserve(tokens.size());
+  std::vector<std::uint32_t> slots(std::bit_ceil(tokens.size() * 2), no_id);
   for (std::size_t id = 0; id < size(); ++id) {
     const std::string_view bytes = token(static_cast<std::int64_t>(id));
-    if (!bytes.empty()) ids_.emplace(bytes, static_cast<std::uint32_t>(id));
+    if (bytes.empty()) continue;
+    std::uint32_t& slot = slots[find(bytes, slots)];
+    if (slot == no_id) slot = static_cast<std::uint32_t>(id);
+  }
+  slots_ = FlatArray(std::move(slots));
+}
+
+Vocabulary::Vocabulary(ImageReader& image)
+    : tokens_(image), slots_(image.array<std::uint32_t>()) {
+  if (slots_.size() != std::bit_ceil(size() * 2)) {
+    throw std::invalid_argument("the vocabulary of the image does not fit its table");
   }
 }
 
+void Vocabulary::write(ImageWriter& image) const {
+  tokens_.write(image);
+  image.add(slots_);
+}
+
 std::optional<std::uint32_t> Vocabulary::id(std::string_view token) const {
-  const auto found = ids_.find(token);
-  if (found == ids_.end()) return std::nullopt;
-  return found->second;
+  const std::uint32_t id = slots_[find(token, slots_.view())];
+  if (id == no_id) return std::nullopt;
+  return id;
+}
+
+// The slot that holds the token, or the free one where it belongs; there is always a free one.
+std::size_t Vocabulary::find(std::string_view token, std::span<const std::uint32_t> slots) const {
+  std::size_t index = hash_of(token) & (slots.size() - 1);
+  while (slots[index] != no_id && tokens_.of(slots[index]) != token) {
+    index = (index + 1) & (slots.size() - 1);
+  }
+  return index;
 }
 
 }  // namespace weldlm

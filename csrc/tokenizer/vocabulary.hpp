@@ -6,8 +6,9 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
+
+#include "tokenizer/flat_array.hpp"
 
 namespace weldlm {
 
@@ -16,6 +17,9 @@ class TokenBytes {
  public:
   // Throws std::invalid_argument unless there are 1 to 2^32 - 2 tokens.
   explicit TokenBytes(const std::vector<std::string>& tokens);
+  explicit TokenBytes(ImageReader& image);
+
+  void write(ImageWriter& image) const;
 
   std::size_t size() const noexcept { return offsets_.size() - 1; }
 
@@ -23,8 +27,8 @@ class TokenBytes {
   std::string_view of(std::int64_t id) const;
 
  private:
-  std::string bytes_;
-  std::vector<std::size_t> offsets_;
+  FlatArray<char> bytes_;
+  FlatArray<std::uint64_t> offsets_;
 };
 
 class Vocabulary {
@@ -32,10 +36,9 @@ class Vocabulary {
   // Where two tokens have the same bytes, `id` gives the lower one. An empty token is an id that
   // stands for nothing.
   explicit Vocabulary(const std::vector<std::string>& tokens);
+  explicit Vocabulary(ImageReader& image);
 
-  // The map from bytes to ids points into the storage of this object.
-  Vocabulary(const Vocabulary&) = delete;
-  Vocabulary& operator=(const Vocabulary&) = delete;
+  void write(ImageWriter& image) const;
 
   std::size_t size() const noexcept { return tokens_.size(); }
   std::optional<std::uint32_t> id(std::string_view token) const;
@@ -44,8 +47,10 @@ class Vocabulary {
   std::string_view token(std::int64_t id) const { return tokens_.of(id); }
 
  private:
+  std::size_t find(std::string_view token, std::span<const std::uint32_t> slots) const;
+
   TokenBytes tokens_;
-  std::unordered_map<std::string_view, std::uint32_t> ids_;
+  FlatArray<std::uint32_t> slots_;  // ids where the hash of their bytes says, a power of two of them
 };
 
 }  // namespace weldlm

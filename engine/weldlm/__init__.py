@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from weldlm.generation import generate as generate
     from weldlm.heads import CausalLM as CausalLM
     from weldlm.heads import MaskedLM as MaskedLM
+    from weldlm.heads import PaddedModel as PaddedModel
     from weldlm.heads import QuestionAnswerer as QuestionAnswerer
     from weldlm.heads import Regressor as Regressor
     from weldlm.heads import SentenceEmbedder as SentenceEmbedder
@@ -34,6 +35,7 @@ _HOMES = {
     "MaskedLM": "weldlm.heads",
     "ModelConfig": "weldlm.config",
     "PackedBatch": "weldlm.packing",
+    "PaddedModel": "weldlm.heads",
     "QuestionAnswerer": "weldlm.heads",
     "Regressor": "weldlm.heads",
     "SamplingSettings": "weldlm.sampling",

@@ -108,14 +108,21 @@ void batches_do_not_depend_on_threads() {
   const Encoder encoder = small_encoder();
   const std::vector<std::string> texts = many_texts();
   const std::vector<std::string_view> views(texts.begin(), texts.end());
-  const RaggedIds one = encoder.encode_batch(views, 1, {});
-  const RaggedIds four = encoder.encode_batch(views, 4, {});
+  const auto one = encoder.encode_batch<std::uint32_t>(views, 1, {});
+  const auto four = encoder.encode_batch<std::uint32_t>(views, 4, {});
+  const auto narrow = encoder.encode_batch<std::uint16_t>(views, 4, {}, {{1, 2}, {3}});
   check(one.ids == four.ids && one.offsets == four.offsets, "one thread or four");
-  check(encoder.encode_batch({}, 4, {}).offsets == std::vector<std::int64_t>{0}, "no texts");
+  check(encoder.encode_batch<std::uint32_t>({}, 4, {}).offsets == std::vector<std::int64_t>{0}, "no texts");
   for (std::size_t i = 0; i < texts.size(); ++i) {
     const std::vector<std::uint32_t> ids(one.ids.begin() + one.offsets[i],
                                          one.ids.begin() + one.offsets[i + 1]);
     check(ids == encoder.encode(texts[i], {}), "a text of the batch as alone");
+    std::vector<std::uint32_t> framed{1, 2};
+    framed.insert(framed.end(), ids.begin(), ids.end());
+    framed.push_back(3);
+    const std::vector<std::uint32_t> found(narrow.ids.begin() + narrow.offsets[i],
+                                           narrow.ids.begin() + narrow.offsets[i + 1]);
+    check(found == framed, "with two bytes an id and ids around it");
   }
 }
 

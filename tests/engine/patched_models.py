@@ -1,4 +1,4 @@
-"""Tiny models of transformers, padded batches, and their gradients before and after a patch."""
+"""Tiny models of transformers and batches with padding, for the tests of patching."""
 
 from typing import Any
 

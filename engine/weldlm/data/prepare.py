@@ -15,7 +15,7 @@ from weldlm.atomic_file import replace_text
 from weldlm.data.corpus import Document, is_held_out, require_text
 from weldlm.data.shards import TokenShards, create_shards
 from weldlm.sealed_folder import lock_folder
-from weldlm.tokenizer import Tokenizer
+from weldlm.tokenizer import RaggedIds, Tokenizer
 
 __all__ = ["Corpus", "frame_documents", "hold_out", "prepare_corpus", "tokenize_documents"]
 
@@ -210,10 +210,11 @@ def tokenize_documents(
     """
     with create_shards(folder, vocab_size=tokenizer.vocab_size) as writer:
         for group in _batched(documents, _DOCUMENTS_AT_ONCE):
-            framed = frame_documents([document.text for document in group], tokenizer)
+            texts = [document.text for document in group]
+            framed = _framed(texts, tokenizer, writer.dtype)
             writer.add(
-                np.concatenate(framed),
-                [len(ids) for ids in framed],
+                framed.ids,
+                np.diff(framed.offsets),
                 source_bytes=sum(len(document.text.encode()) for document in group),
             )
     return TokenShards.open(folder)
@@ -221,13 +222,13 @@ def tokenize_documents(
 
 def frame_documents(texts: list[str], tokenizer: Tokenizer) -> list[Ids]:
     """Encodes texts and puts each between two end-of-text ids where the vocabulary has one."""
-    encoded = tokenizer.encode_batch(texts, disallowed_special=())
-    ids = encoded.ids.astype(np.int64)
-    parts = np.split(ids, encoded.offsets[1:-1])
-    if tokenizer.eos_id is None:
-        return parts
-    end = np.array([tokenizer.eos_id])
-    return [np.concatenate((end, part, end)) for part in parts]
+    return [ids.astype(np.int64) for ids in _framed(texts, tokenizer, np.uint32)]
+
+
+def _framed(texts: list[str], tokenizer: Tokenizer, dtype: npt.DTypeLike) -> RaggedIds:
+    return tokenizer.encode_batch(
+        texts, dtype=dtype, frame_id=tokenizer.eos_id, disallowed_special=()
+    )
 
 
 def _batched(documents: Iterable[Document], size: int) -> Iterator[list[Document]]:

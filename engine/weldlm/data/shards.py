@@ -46,6 +46,11 @@ class ShardWriter:
         self._offsets = self._files.enter_context((path / _OFFSETS).open("wb"))
         self._offsets.write(np.zeros(1, dtype="<i8").tobytes())
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the ids in the files; ids that have it are written without a copy."""
+        return _DTYPES[self._dtype]
+
     def add(
         self,
         ids: npt.ArrayLike,
@@ -93,7 +98,7 @@ class ShardWriter:
             name = f"tokens-{len(self._tokens_in_files):05d}.bin"
             self._file: BinaryIO = self._files.enter_context((self._path / name).open("wb"))
             self._tokens_in_files.append(0)
-        self._file.write(tokens.astype(_DTYPES[self._dtype]).tobytes())
+        self._file.write(np.ascontiguousarray(tokens, dtype=self.dtype).data)
         self._tokens_in_files[-1] += tokens.size
 
     def _check(self, tokens: npt.NDArray[Any], sizes: Ints) -> None:
@@ -103,8 +108,8 @@ class ShardWriter:
             )
         if sizes.ndim != 1 or (sizes < 0).any() or sizes.sum() != tokens.size:
             raise ValueError(f"lengths {sizes.shape} sum to {sizes.sum()}; expected {tokens.size}")
-        is_wrong = (tokens < 0) | (tokens >= self._vocab_size)
-        if is_wrong.any():
+        if tokens.size and not 0 <= tokens.min() <= tokens.max() < self._vocab_size:
+            is_wrong = (tokens < 0) | (tokens >= self._vocab_size)
             where = int(is_wrong.argmax())
             document = self.num_documents + int(np.searchsorted(np.cumsum(sizes), where, "right"))
             raise ValueError(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from weldlm.patching.installed import arguments_by_name
 from weldlm.patching.layout import Layout, Packing, full_layout, read_layout
 
 __all__ = ["UNPACKABLE", "bart_stack", "bert_layers", "bert_stack", "id_stack"]
@@ -21,7 +22,7 @@ UNPACKABLE = "weldlm_keeps_padding"
 
 def id_stack(stack: Any, names: tuple[str, ...], *args: Any, **kwargs: Any) -> Any:
     """A stack that takes positions, or needs none: its ids are packed before they are embedded."""
-    call = dict(zip(names, args, strict=False)) | kwargs
+    call = arguments_by_name(stack, names, args, kwargs)
     packing = _packing(stack, names, call)
     if packing is None:
         return type(stack).forward(stack, **call)
@@ -37,7 +38,7 @@ def id_stack(stack: Any, names: tuple[str, ...], *args: Any, **kwargs: Any) -> A
 
 def bert_stack(stack: Any, names: tuple[str, ...], *args: Any, **kwargs: Any) -> Any:
     """A stack whose pooler reads the first token of each padded row: `bert_layers` pack inside."""
-    call = dict(zip(names, args, strict=False)) | kwargs
+    call = arguments_by_name(stack, names, args, kwargs)
     packing = _packing(stack, names, call, is_decoder=stack.config.is_decoder)
     if packing is None:
         return type(stack).forward(stack, **call)
@@ -58,7 +59,7 @@ def bert_layers(
 
 def bart_stack(stack: Any, names: tuple[str, ...], *args: Any, **kwargs: Any) -> Any:
     """A stack that numbers positions by itself: it embeds padded rows."""
-    call = dict(zip(names, args, strict=False)) | kwargs
+    call = arguments_by_name(stack, names, args, kwargs)
     packing = _packing(stack, names, call)
     if packing is None:
         return type(stack).forward(stack, **call)

@@ -1,6 +1,7 @@
 """Text to ids and back: a thin, typed surface over the C++ core in csrc/tokenizer."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cached_property
 from typing import Literal
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from weldlm import _tokenizer
+from weldlm.tokenizer.compiled import Compiled, compile_parts
 from weldlm.tokenizer.located import LocatedIds, character_numbers, spaces_around, trimmed
 from weldlm.tokenizer.parts import AddedToken, TokenizerParts
 from weldlm.tokenizer.ragged import RaggedIds
@@ -30,26 +32,24 @@ def require_dtype(dtype: DTypeLike, vocab_size: int) -> None:
 class Codec:
     """Encodes and decodes. Threads may share it; a fork is safe at any time."""
 
-    def __init__(self, parts: TokenizerParts) -> None:
+    def __init__(self, parts: TokenizerParts | Compiled) -> None:
         """
         Raises:
             ValueError: the parts do not fit together: a byte has no token, a merge does not join
                 its parts, an added token is empty, repeated or overlong.
         """
-        self._parts = parts
-        self._vocabulary = _tokenizer.Vocabulary(parts.tokens)
+        compiled = parts if isinstance(parts, Compiled) else compile_parts(parts)
+        self._parts = parts = compiled.parts
+        self._vocabulary = compiled.vocabulary
+        self._decoder = compiled.decoder
         for token in parts.added_tokens:
             self._check_added(token)
         self._encoder = _tokenizer.Encoder(
-            parts.model.build(self._vocabulary),
+            compiled.model,
             [normalizer.build() for normalizer in parts.normalizers],
             [rewriter.build() for rewriter in parts.rewriters],
             None if parts.pretokenizer is None else parts.pretokenizer.build(),
             [(t.content, t.id, t.flags) for t in parts.added_tokens],
-        )
-        tables = parts.decoder.tables(parts.tokens)
-        self._decoder = _tokenizer.Decoder(
-            tables.texts, tables.first_texts, tables.silent_ids, tables.first_until_text
         )
         self._added_ids = {t.content: t.id for t in parts.added_tokens}
         self._special_tokens = {t.content: t.id for t in parts.added_tokens if t.is_special}
@@ -59,6 +59,8 @@ class Codec:
     @property
     def parts(self) -> TokenizerParts:
         """What it is made of: `Tokenizer(tokenizer.parts)` is a copy."""
+        if not self._parts.tokens:
+            self._parts = replace(self._parts, tokens=self._vocabulary.tokens())
         return self._parts
 
     @property
@@ -137,27 +139,50 @@ class Codec:
             ValueError: the dtype is too small for the vocabulary.
         """
         require_dtype(dtype, self.vocab_size)
-        policy = special_policy(self._special_tokens, allowed_special, disallowed_special)
-        ragged = RaggedIds(*self._encoder.encode_batch((text,), 1, *policy))
-        around = (self._before, self._after) if add_special_tokens else ((), ())
-        return ragged.surrounded(*around).ids.astype(dtype, copy=False)
+        ids = self.encode_batch(
+            (text,),
+            num_threads=1,
+            dtype=np.uint16 if np.dtype(dtype) == np.uint16 else np.uint32,
+            add_special_tokens=add_special_tokens,
+            allowed_special=allowed_special,
+            disallowed_special=disallowed_special,
+        ).ids
+        return ids.astype(dtype, copy=False)
 
     def encode_batch(
         self,
         texts: Iterable[str],
         *,
         num_threads: int | None = None,
+        dtype: DTypeLike = np.uint32,
+        frame_id: int | None = None,
         add_special_tokens: bool = True,
         allowed_special: SpecialTokens = (),
         disallowed_special: SpecialTokens = "all",
     ) -> RaggedIds:
-        """Encodes texts on several threads (default all cores), each as `encode` does."""
+        """Encodes texts on several threads (default all cores), each as `encode` does.
+
+        Args:
+            dtype: of the ids: uint32, or uint16 where the vocabulary has no more than 65,536.
+            frame_id: put before and behind each text and its special tokens.
+
+        Raises:
+            ValueError: another dtype, an id out of range, a disallowed special token in a text.
+        """
         if isinstance(texts, str):
             raise TypeError("texts is one str, expected several: pass [texts] or call encode")
         policy = special_policy(self._special_tokens, allowed_special, disallowed_special)
         threads = available_threads(num_threads)
-        ragged = RaggedIds(*self._encoder.encode_batch(texts, threads, *policy))
-        return ragged.surrounded(self._before, self._after) if add_special_tokens else ragged
+        require_dtype(dtype, self.vocab_size)
+        is_narrow = np.dtype(dtype) == np.uint16
+        if not is_narrow and np.dtype(dtype) != np.uint32:
+            raise ValueError(f"dtype is {np.dtype(dtype)}; expected uint16 or uint32")
+        if frame_id is not None:
+            self._vocabulary.token(frame_id)  # refuses an id out of range
+        frame = () if frame_id is None else (frame_id,)
+        before, after = (self._before, self._after) if add_special_tokens else ((), ())
+        around = (frame + before, after + frame)
+        return RaggedIds(*self._encoder.encode_batch(texts, threads, *policy, *around, is_narrow))
 
     def encode_with_offsets(
         self,
@@ -267,7 +292,7 @@ class Codec:
     @cached_property
     def _spaces(self) -> NDArray[np.int64]:
         added = {token_id: content for content, token_id in self._added_ids.items()}
-        return spaces_around(self._parts.tokens, added)
+        return spaces_around(self.parts.tokens, added)
 
     def _check_added(self, token: AddedToken) -> None:
         if self._vocabulary.token(token.id) != token.content.encode("utf-8", "surrogatepass"):

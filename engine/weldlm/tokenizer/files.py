@@ -1,9 +1,10 @@
 """Which reader a tokenizer's file asks for: decided by what is in it, not by its name."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from weldlm.gguf_file import is_gguf
 from weldlm.tokenizer.bert import SPECIAL_TOKENS, bert_parts
@@ -18,6 +19,8 @@ from weldlm.tokenizer.vocab_merges import read_vocab_merges
 from weldlm.tokenizer.vocab_txt import read_vocab_txt
 
 __all__ = ["find_tokenizer", "read_tokenizer_file", "read_tokenizer_folder"]
+
+Parts = TypeVar("Parts")
 
 # names that folders use, the most complete description first
 _NAMES = (
@@ -52,11 +55,14 @@ def find_tokenizer(folder: Path) -> Path:
     )
 
 
-def read_tokenizer_folder(folder: Path) -> tuple[TokenizerParts, TokenizerConfig]:
+def read_tokenizer_folder(
+    folder: Path, read: Callable[[Path, Mapping[str, object]], tuple[Parts, TokenizerConfig]]
+) -> tuple[Parts, TokenizerConfig]:
     """Reads the tokenizer in the folder of a model, with its special tokens and chat template.
 
     Args:
         folder: or the file of a model: GGUF, which holds its tokenizer, or one with it beside.
+        read: reads the file that was found, as `read_tokenizer_file` does.
 
     Raises:
         FileNotFoundError: there is none.
@@ -64,11 +70,10 @@ def read_tokenizer_folder(folder: Path) -> tuple[TokenizerParts, TokenizerConfig
     """
     if folder.is_file():
         if is_gguf(folder):
-            return read_tokenizer_file(folder)
+            return read(folder, {})
         folder = folder.parent
     path = find_tokenizer(folder)
-    fields = read_json_object(folder / "tokenizer_config.json")
-    parts, config = _read(path, fields)
+    parts, config = read(path, read_json_object(folder / "tokenizer_config.json"))
     given = read_config(folder)
     return parts, replace(
         given,
@@ -77,18 +82,18 @@ def read_tokenizer_folder(folder: Path) -> tuple[TokenizerParts, TokenizerConfig
     )
 
 
-def read_tokenizer_file(path: Path) -> tuple[TokenizerParts, TokenizerConfig]:
+def read_tokenizer_file(
+    path: Path, settings: Mapping[str, object]
+) -> tuple[TokenizerParts, TokenizerConfig]:
     """Reads one file.
+
+    Args:
+        settings: those of tokenizer_config.json that a bare vocabulary does not hold.
 
     Raises:
         FileNotFoundError: there is none.
         ValueError: the file is damaged or asks for what this package does not do.
     """
-    return _read(path, {})
-
-
-def _read(path: Path, settings: Mapping[str, object]) -> tuple[TokenizerParts, TokenizerConfig]:
-    """`settings` are those of tokenizer_config.json that a bare vocabulary does not hold."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; expected the file of a tokenizer")
     with path.open("rb") as file:

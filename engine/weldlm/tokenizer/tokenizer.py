@@ -1,7 +1,7 @@
 """The tokenizer as its users meet it: files, training, batches as in transformers, chats."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, Unpack, get_args
 
@@ -11,6 +11,8 @@ from weldlm.tokenizer.batch_encoding import BatchEncoding
 from weldlm.tokenizer.batch_options import BatchOptions, encode_rows
 from weldlm.tokenizer.chat_template import Messages, render_chat, render_segments
 from weldlm.tokenizer.codec import Codec
+from weldlm.tokenizer.compiled import Compiled, compile_parts
+from weldlm.tokenizer.compiled_cache import read_compiled
 from weldlm.tokenizer.files import read_tokenizer_file, read_tokenizer_folder
 from weldlm.tokenizer.parts import TokenizerParts
 from weldlm.tokenizer.tiktoken_ranks import write_tiktoken
@@ -23,13 +25,16 @@ __all__ = ["Tokenizer"]
 
 Format: TypeAlias = Literal["tokenizer.json", "tiktoken", "vocab.txt"]
 
+_Loaded: TypeAlias = tuple[Compiled, TokenizerConfig]
+_Read: TypeAlias = Callable[[Path, Mapping[str, object]], _Loaded]
+
 
 class Tokenizer(Codec):
     """Text to ids and back. Threads may share it; a fork is safe at any time."""
 
     def __init__(
         self,
-        parts: TokenizerParts,
+        parts: TokenizerParts | Compiled,
         config: TokenizerConfig = TokenizerConfig(),  # noqa: B008 (frozen)
     ) -> None:
         """
@@ -91,37 +96,41 @@ class Tokenizer(Codec):
         return cls(parts, config)
 
     @classmethod
-    def from_file(cls, path: str | Path) -> Self:
+    def from_file(cls, path: str | Path, *, use_cache: bool = True) -> Self:
         """Reads a file of any format that `weldlm.tokenizer.files` knows, whatever its name.
+
+        Args:
+            use_cache: keep the compiled tables of a large vocabulary in the user's cache folder
+                and take them from there the next time.
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: the file is damaged or asks for what this package does not do.
         """
-        return cls._read(Path(path), read_tokenizer_file)
+        return cls._read(Path(path), _read_file, use_cache)
 
     @classmethod
-    def from_pretrained(cls, path: str | Path) -> Self:
+    def from_pretrained(cls, path: str | Path, *, use_cache: bool = True) -> Self:
         """Reads the tokenizer of a model, with its special tokens and chat template.
 
         Args:
             path: the model's folder or file, as `load_pretrained` takes it.
+            use_cache: as in `from_file`.
 
         Raises:
             FileNotFoundError: the model has no tokenizer.
             ValueError: a file is damaged or asks for what this package does not do.
         """
-        return cls._read(Path(path), read_tokenizer_folder)
+        return cls._read(Path(path), read_tokenizer_folder, use_cache)
 
     @classmethod
-    def _read(
-        cls, path: Path, read: Callable[[Path], tuple[TokenizerParts, TokenizerConfig]]
-    ) -> Self:
-        parts, config = read(path)
+    def _read(cls, path: Path, read: Callable[[Path, _Read], _Loaded], use_cache: bool) -> Self:
         try:
-            return cls(parts, config)
+            compiled, config = read(path, _read_cached if use_cache else _read_plainly)
+            return cls(compiled, config)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            text = str(error)
+            raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from error
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes tokenizer.json and tokenizer_config.json, which transformers reads."""
@@ -238,3 +247,16 @@ class Tokenizer(Codec):
 
     def __repr__(self) -> str:
         return f"Tokenizer(vocab_size={self.vocab_size}, special_tokens={self.special_tokens})"
+
+
+def _read_file(path: Path, read: _Read) -> _Loaded:
+    return read(path, {})
+
+
+def _read_cached(path: Path, settings: Mapping[str, object]) -> _Loaded:
+    return read_compiled(path, settings, read_tokenizer_file)
+
+
+def _read_plainly(path: Path, settings: Mapping[str, object]) -> _Loaded:
+    parts, config = read_tokenizer_file(path, settings)
+    return compile_parts(parts), config

@@ -23,6 +23,7 @@ from weldlm.weights.tensor_source import TensorSource
 __all__ = ["load_pretrained", "save_pretrained"]
 
 M = TypeVar("M", bound=Model)
+Report = Callable[[int, int], None]
 
 
 def save_pretrained(
@@ -31,6 +32,7 @@ def save_pretrained(
     *,
     dtype: torch.dtype | None = None,
     max_shard_bytes: int = DEFAULT_SHARD_BYTES,
+    report: Report | None = None,
 ) -> None:
     """Writes a folder that `transformers` loads with equal logits.
 
@@ -39,6 +41,7 @@ def save_pretrained(
         folder: made where it does not exist.
         dtype: of the weights in the file; as they are where None.
         max_shard_bytes: a larger model becomes several files with an index.
+        report: called with the number of tensors written and of all tensors.
 
     Raises:
         OSError: it cannot be written; a file that was there before is as it was.
@@ -47,7 +50,8 @@ def save_pretrained(
     folder = Path(folder)
     config = their_config(model, dtype or next(model.parameters()).dtype)
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder, _plans(model, dtype), max_shard_bytes=max_shard_bytes)
+    plans = _plans(model, dtype)
+    write_tensors(folder, plans, max_shard_bytes=max_shard_bytes, report=report)
     replace_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
 
@@ -57,6 +61,7 @@ def load_pretrained(
     *,
     device: torch.device | str = ...,
     dtype: torch.dtype | None = ...,
+    report: Report | None = ...,
 ) -> CausalLM: ...
 @overload
 def load_pretrained(
@@ -67,6 +72,7 @@ def load_pretrained(
     has_new_head: bool = ...,
     device: torch.device | str = ...,
     dtype: torch.dtype | None = ...,
+    report: Report | None = ...,
 ) -> M: ...
 def load_pretrained(
     path: str | Path,
@@ -76,6 +82,7 @@ def load_pretrained(
     has_new_head: bool = False,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
+    report: Report | None = None,
 ) -> Model:
     """Reads a model. Tensors of heads other than `head` are left out.
 
@@ -88,6 +95,7 @@ def load_pretrained(
         has_new_head: weights of the head that the folder lacks are drawn from torch's generator.
         device: where the weights go.
         dtype: of the weights; as stored where None, fp32 where they are quantized.
+        report: called with the number of tensors read and of all tensors.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -115,6 +123,8 @@ def load_pretrained(
     # the largest first, while the least of the others lies in memory beside it
     for name in sorted(read, key=lambda name: -model.get_parameter(name).numel()):
         state[name] = _take(files, read[name], device, dtype)
+        if report is not None:
+            report(len(state) - len(drawn), len(read))
     _fill_shared(model, state)
     model.load_state_dict(state, assign=True)
     return model.to(device)
