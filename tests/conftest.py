@@ -4,6 +4,7 @@ import os
 
 # tensors are tiny here: one thread is faster than two, which also spin against whatever else runs
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # for the commands that tests start
 
 from collections.abc import Iterator
 

@@ -18,19 +18,19 @@ CODE = [
 
 # a module imports only modules of the rows above its own, or of its own folder
 IMPORT_ORDER = (
-    ("atomic_file",),
+    ("atomic_file", "available_memory", "text_file", "gguf_file"),
     ("packing", "config", "tokenizer", "sealed_folder", "train_settings", "interrupt", "precision"),
     ("memory",),
     ("layers", "families", "data", "stopped_text"),
     ("transformer",),
     ("heads",),
     ("weights", "adapters"),
-    ("objectives", "optim", "cache", "sampling", "patch", "callbacks"),
+    ("objectives", "optim", "cache", "sampling", "patching", "callbacks"),
     ("checkpoint", "token_loss", "metrics", "progress"),
     ("training_loop",),
     ("pacing",),
     ("trainer", "generation"),
-    ("job_record",),
+    ("job_record", "prompt_file"),
     (
         "finetune",
         "distill",

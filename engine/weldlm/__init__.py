@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from weldlm.heads import SequenceClassifier as SequenceClassifier
     from weldlm.heads import TokenClassifier as TokenClassifier
     from weldlm.packing import PackedBatch as PackedBatch
+    from weldlm.patching import patch as patch
     from weldlm.sampling import SamplingSettings as SamplingSettings
     from weldlm.tokenizer import Tokenizer as Tokenizer
     from weldlm.train_settings import TrainSettings as TrainSettings
@@ -45,6 +46,7 @@ _HOMES = {
     "Trainer": "weldlm.trainer",
     "generate": "weldlm.generation",
     "load_pretrained": "weldlm.weights",
+    "patch": "weldlm.patching",
     "preset": "weldlm.config",
     "save_pretrained": "weldlm.weights",
 }

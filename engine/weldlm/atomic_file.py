@@ -1,5 +1,6 @@
 """Files that exist whole or not at all: written aside, synced to the disk, renamed."""
 
+import errno
 import os
 import stat
 import threading
@@ -7,9 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["DRAFT_SUFFIX", "replace_file", "replace_text", "sync"]
+__all__ = [
+    "DRAFT_SUFFIX",
+    "rename_to_new",
+    "replace_file",
+    "replace_text",
+    "require_writable",
+    "sync",
+]
 
 DRAFT_SUFFIX = ".partial"  # of hidden files and folders that are not finished
+
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 @contextmanager
@@ -39,6 +49,38 @@ def replace_text(path: Path, text: str) -> None:
     """Writes a text file in UTF-8 as `replace_file` does."""
     with replace_file(path) as draft:
         draft.write_text(text, encoding="utf-8")
+
+
+def rename_to_new(path: Path, target: Path) -> None:
+    """Renames a file to a name that nothing has, also not since a moment ago.
+
+    Raises:
+        FileExistsError: something has it; `path` stays as it is.
+    """
+    try:
+        os.link(path, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # a file system without links: whoever makes `target` right now is not seen
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
+        path.rename(target)
+    else:
+        path.unlink()
+
+
+def require_writable(folder: Path) -> None:
+    """Checks that files can be made in `folder`, before the work that they shall hold.
+
+    Raises:
+        PermissionError: they cannot.
+    """
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"{folder} cannot be written to; expected a folder that takes new files; change its "
+            "permissions or choose another"
+        )
 
 
 def sync(path: Path) -> None:

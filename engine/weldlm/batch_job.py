@@ -7,26 +7,21 @@ rows that are missing. A bad row becomes an error row; the others go on.
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from weldlm.generation import (
-    BatchLimits,
-    Completion,
-    LanguageModel,
-    Prompt,
-    complete,
-    encode_prompt,
-)
+from weldlm.atomic_file import rename_to_new
+from weldlm.generation import BatchLimits, Completion, LanguageModel, Prompt, complete
 from weldlm.job_record import DoneRows, describe_job, open_record
+from weldlm.prompt_file import PromptRow, check_prompt_file, read_prompts
 from weldlm.sampling import SamplingSettings
+from weldlm.sealed_folder import lock_file
 from weldlm.tokenizer import Tokenizer
 
-__all__ = ["JobCounts", "JobFiles", "run_batch_job"]
-
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+__all__ = ["JobCounts", "JobFiles", "check_files", "run_batch_job"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,47 +74,84 @@ def run_batch_job(
         report: called after each row with the number of rows done and of all rows.
 
     Raises:
-        ValueError: the input is neither .txt nor .jsonl, or empty.
+        ValueError: the input is neither .txt nor .jsonl, or empty, or the batch does not fit into
+            memory.
         FileNotFoundError: there is no such input, or no folder for the output.
-        FileExistsError: the output, or what an interrupted other job left of it, is there already.
+        FileExistsError: the output, or what an interrupted other job left of it, is there already;
+            or the output was made by somebody else while the job ran.
+        BlockingIOError: another program works on the same output.
     """
-    num_rows = _check(files)
-    job = describe_job(model, tokenizer, settings, files.prompts)
-    done = open_record(files.record, files.partial, job)
-    limits = BatchLimits(batch_size=batch_size)
+    BatchLimits(batch_size=batch_size)  # checks it before anything is read or written
+    check_files(files)
+    with lock_file(files.output):
+        _require_new(files.output)  # the job that held the lock may have made it
+        num_rows, longest = _measure(read_prompts(files.prompts, model.config, tokenizer))
+        if num_rows == 0:
+            raise ValueError(f"{files.prompts} is empty; expected one prompt a line")
+        limits = BatchLimits(
+            batch_size=min(batch_size, num_rows), max_length=longest + settings.max_tokens
+        )
+        job = describe_job(model, tokenizer, settings, files.prompts)
+        done = open_record(files.record, files.partial, job)
+        with _append(files, num_rows, done, report) as rows:
+            lines = read_prompts(files.prompts, model.config, tokenizer, done=done.indexes)
+            prompts = rows.begin(lines)
+            for index, completion in complete(model, tokenizer, prompts, settings, limits=limits):
+                rows.add_completion(index, completion)
+        _name_output(files)
+    return JobCounts(rows.num_done - rows.num_failed, rows.num_failed)
+
+
+def check_files(files: JobFiles) -> None:
+    """Checks what can be checked without a model; see `run_batch_job`."""
+    check_prompt_file(files.prompts)
+    if not files.output.parent.is_dir():
+        raise FileNotFoundError(f"{files.output.parent} is not a folder; create it for the output")
+    _require_new(files.output)
+
+
+def _require_new(output: Path) -> None:
+    if output.exists():
+        raise FileExistsError(f"{output} exists; choose another output or delete it")
+
+
+def _measure(rows: Iterable[PromptRow]) -> tuple[int, int]:
+    """The number of rows, and the tokens of the longest prompt."""
+    num_rows = longest = 0
+    for row in rows:
+        num_rows, longest = num_rows + 1, max(longest, len(row.ids))
+    return num_rows, longest
+
+
+def _name_output(files: JobFiles) -> None:
+    try:
+        rename_to_new(files.partial, files.output)
+    except FileExistsError as error:
+        raise FileExistsError(
+            f"{files.output} was made by another program while the job ran; the job's rows are in "
+            f"{files.partial}; move {files.output.name} away and give the same command again"
+        ) from error
+    files.record.unlink()
+
+
+@contextmanager
+def _append(
+    files: JobFiles,
+    num_rows: int,
+    done: DoneRows,
+    report: Callable[[int, int], None] | None,
+) -> Iterator["_Rows"]:
+    """Yields what takes the rows; a block that ends without any leaves no file."""
     with files.partial.open("ab") as file:
         file.truncate(done.num_bytes)
         rows = _Rows(file, num_rows, done, report)
         try:
-            prompts = _read_prompts(files.prompts, model, tokenizer, rows)
-            for index, completion in complete(model, tokenizer, prompts, settings, limits=limits):
-                rows.add_completion(index, completion)
+            yield rows
             os.fsync(file.fileno())
         finally:
             if rows.num_done == 0:
                 files.partial.unlink()
                 files.record.unlink()
-    files.partial.rename(files.output)
-    files.record.unlink()
-    return JobCounts(rows.num_done - rows.num_failed, rows.num_failed)
-
-
-def _check(files: JobFiles) -> int:
-    """Returns the number of rows, after checking what can be checked before the work."""
-    if files.prompts.suffix not in _PROMPT_READERS:
-        expected = " or ".join(_PROMPT_READERS)
-        raise ValueError(f"{files.prompts} is not a file of prompts; expected a name in {expected}")
-    if not files.prompts.is_file():
-        raise FileNotFoundError(f"{files.prompts} does not exist; expected a file of prompts")
-    if not files.output.parent.is_dir():
-        raise FileNotFoundError(f"{files.output.parent} is not a folder; create it for the output")
-    if files.output.exists():
-        raise FileExistsError(f"{files.output} exists; choose another output or delete it")
-    with files.prompts.open("rb") as lines:
-        num_rows = sum(1 for _ in lines)
-    if num_rows == 0:
-        raise ValueError(f"{files.prompts} is empty; expected one prompt a line")
-    return num_rows
 
 
 class _Rows:
@@ -133,16 +165,18 @@ class _Rows:
         report: Callable[[int, int], None] | None,
     ) -> None:
         self.num_done, self.num_failed = len(done.indexes), done.num_failed
-        self._done = done.indexes
         self._file, self._num_rows, self._report = file, num_rows, report
         self._prompts: dict[int, str] = {}  # of the rows under way
 
-    def has(self, index: int) -> bool:
-        """Whether the row was done before the job was interrupted."""
-        return index in self._done
-
-    def begin(self, index: int, prompt: str) -> None:
-        self._prompts[index] = prompt
+    def begin(self, lines: Iterable[PromptRow]) -> Iterator[Prompt]:
+        """Yields the good rows as they are asked for; the bad ones are written."""
+        for row in lines:
+            if row.error is None:
+                self._prompts[row.index] = row.text
+                yield Prompt(row.index, row.ids)
+            else:
+                self.num_failed += 1
+                self._write({"index": row.index, "error": row.error})
 
     def add_completion(self, index: int, completion: Completion) -> None:
         self._write(
@@ -156,65 +190,10 @@ class _Rows:
             }
         )
 
-    def add_error(self, index: int, error: ValueError) -> None:
-        self.num_failed += 1
-        self._write({"index": index, "error": str(error)})
-
     def _write(self, row: dict[str, object]) -> None:
         text = json.dumps(row, ensure_ascii=False) + "\n"
-        self._file.write(text.encode("utf-8", "backslashreplace"))  # lone surrogates
+        self._file.write(text.encode())
         self._file.flush()
         self.num_done += 1
         if self._report is not None:
             self._report(self.num_done, self._num_rows)
-
-
-def _read_prompts(
-    path: Path, model: LanguageModel, tokenizer: Tokenizer, rows: _Rows
-) -> Iterator[Prompt]:
-    """Yields the good rows as they are asked for; the bad ones go to `rows`."""
-    read = _PROMPT_READERS[path.suffix]
-    with path.open("rb") as lines:
-        for index, line in enumerate(lines):
-            if rows.has(index):
-                continue
-            try:
-                prompt = read(_text_of(line, is_first=index == 0))
-                ids = encode_prompt(model.config, tokenizer, prompt)
-            except ValueError as error:
-                rows.add_error(index, error)
-                continue
-            rows.begin(index, prompt)
-            yield Prompt(index, ids)
-
-
-def _text_of(line: bytes, *, is_first: bool) -> str:
-    if is_first:
-        line = line.removeprefix(_BYTE_ORDER_MARK)
-    line = line.removesuffix(b"\n").removesuffix(b"\r")
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"the line is not UTF-8: {error}") from error
-
-
-def _read_text(line: str) -> str:
-    if not line:
-        raise ValueError("the line is empty; expected a prompt")
-    return line
-
-
-def _read_json(line: str) -> str:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"the line is not JSON: {error}") from error
-    except RecursionError as error:
-        raise ValueError("the line is JSON nested too deep; expected {'prompt': text}") from error
-    prompt = row.get("prompt") if isinstance(row, dict) else None
-    if not isinstance(prompt, str) or not prompt:
-        raise ValueError('the line has no text under "prompt"; expected {"prompt": text}')
-    return prompt
-
-
-_PROMPT_READERS: dict[str, Callable[[str], str]] = {".txt": _read_text, ".jsonl": _read_json}

@@ -183,7 +183,7 @@ def encode_prompt(
             f"the prompt is the text {prompt[:40]!r}; expected ids, or pass a tokenizer"
         )
     else:
-        ids = list(tokenizer.encode(prompt))
+        ids = _encode(tokenizer, prompt)
     ids = ids or _first_ids(config, tokenizer)
     if len(ids) >= config.context_length:
         raise ValueError(
@@ -197,6 +197,19 @@ def encode_prompt(
             "model's vocabulary; use the tokenizer that the model was trained with"
         )
     return ids
+
+
+def _encode(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    try:
+        return tokenizer.encode(prompt)
+    except ValueError as error:
+        special = next((token for token in tokenizer.special_tokens if token in prompt), None)
+        if special is None:
+            raise
+        raise ValueError(
+            f"the prompt holds the special token {special!r}; expected text; leave it out, or give "
+            "ids where it shall take effect"
+        ) from error
 
 
 def _first_ids(config: ModelConfig, tokenizer: Tokenizer | None) -> list[int]:

@@ -7,9 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-__all__ = ["StopRequest", "catch_signals"]
+__all__ = ["StopRequest", "Terminated", "catch_signals", "catch_sigterm"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM ended the program, by the way that Ctrl-C goes."""
 
 
 @dataclass(slots=True)
@@ -48,3 +52,20 @@ def catch_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def catch_sigterm() -> Iterator[None]:
+    """Raises `Terminated` in the main thread on SIGTERM, so that what is half done is put away."""
+
+    def on_signal(_signal_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -15,6 +15,7 @@ from weldlm.atomic_file import replace_text
 from weldlm.generation import LanguageModel
 from weldlm.sampling import SamplingSettings
 from weldlm.tokenizer import Tokenizer
+from weldlm.tokenizer.fingerprint import fingerprint
 
 __all__ = ["DoneRows", "describe_job", "open_record", "read_done_rows"]
 
@@ -38,8 +39,8 @@ def describe_job(
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     job = {
         "prompts": digest,
-        "model": _fingerprint(model),
-        "tokenizer": _tokens_fingerprint(tokenizer),
+        "model": _model_fingerprint(model),
+        "tokenizer": fingerprint(tokenizer),
         **dataclasses.asdict(settings),
     }
     return dict(json.loads(json.dumps(job)))
@@ -87,16 +88,7 @@ def _read(path: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _tokens_fingerprint(tokenizer: Tokenizer) -> str:
-    parts = tokenizer.parts
-    digest = hashlib.sha256()
-    for token in parts.tokens:
-        digest.update(f"{len(token)}:".encode() + token)
-    digest.update(repr(parts.added_tokens).encode(errors="surrogatepass"))
-    return digest.hexdigest()
-
-
-def _fingerprint(model: LanguageModel) -> str:
+def _model_fingerprint(model: LanguageModel) -> str:
     digest = hashlib.sha256(repr(model.config).encode())
     for weight in model.parameters():
         flat = weight.detach().reshape(-1)

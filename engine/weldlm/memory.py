@@ -2,52 +2,38 @@
 
 Training holds for each weight 4 bytes of it, of its gradient and of each of AdamW's two averages:
 16 * num_parameters. A token of a step takes 3 int64 (id, position, label), twice, because the next
-step is drawn while this one runs: 48 * rows_per_step * row_length. Backward keeps the input of each
-layer, in 2 bytes or more: 2 * num_layers * hidden_size for each token of a micro-batch. The cache
-of generation holds keys and values: 2 * num_layers * num_kv_heads * head_dim * bytes of a number
-for each of num_sequences * capacity tokens. All are lower bounds: what is refused cannot run.
+step is drawn while this one runs: 48 * rows_per_step * row_length. Backward keeps, for each token
+of a micro-batch and each layer, what goes into two norms, four linear layers, the attention and the
+activation: 4 * hidden_size, 2 * num_heads * head_dim, 2 * num_kv_heads * head_dim and 2 (gated: 3)
+* intermediate_size numbers. The cache of generation holds keys and values: 2 * num_layers *
+num_kv_heads * head_dim numbers for each of num_sequences * capacity tokens. All are lower bounds:
+what is refused cannot run.
 """
-
-import os
-from pathlib import Path
 
 import torch
 
+from weldlm.available_memory import available_bytes
 from weldlm.config import ModelConfig
+from weldlm.precision import has_fast_bfloat16
 from weldlm.train_settings import TrainSettings
 
 __all__ = [
     "cache_bytes",
-    "memory_bytes",
     "require_cache_memory",
     "require_memory",
+    "require_table_memory",
     "require_training_memory",
+    "saved_bytes",
     "step_bytes",
+    "table_bytes",
     "training_bytes",
 ]
 
-_CGROUP_LIMITS = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
 _BYTES_OF_WEIGHT = 16
 _BYTES_OF_TOKEN = 48
+_BYTES_OF_ANGLE = 4
+_NOT_WORTH_ASKING = 1 << 24  # bytes
 _GIB = 1 << 30
-
-
-def memory_bytes(device: torch.device | str) -> int:
-    """Memory of a GPU; of the machine, or the container that limits the program, for the CPU."""
-    if torch.device(device).type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in _CGROUP_LIMITS:
-        try:
-            text = path.read_text(encoding="ascii").strip()
-        except OSError:
-            continue
-        if text.isdigit():  # "max" is no limit
-            limits.append(int(text))
-    return min(limits)
 
 
 def step_bytes(num_tokens: int) -> int:
@@ -55,10 +41,24 @@ def step_bytes(num_tokens: int) -> int:
     return _BYTES_OF_TOKEN * num_tokens
 
 
-def training_bytes(config: ModelConfig, num_tokens: int) -> int:
+def table_bytes(config: ModelConfig) -> int:
+    """What computed positions take: a number for each position and channel."""
+    width = {"rotary": config.head_dim, "sinusoidal": config.hidden_size}.get(config.positions, 0)
+    return _BYTES_OF_ANGLE * width * config.context_length
+
+
+def saved_bytes(config: ModelConfig, num_tokens: int, *, bytes_of_number: int) -> int:
+    """What the layers of a decoder keep of that many tokens for backward."""
+    q, kv = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    mlp = config.intermediate_size * (3 if config.is_gated else 2)
+    numbers = 4 * config.hidden_size + 2 * q + 2 * kv + mlp
+    return config.num_layers * numbers * bytes_of_number * num_tokens
+
+
+def training_bytes(config: ModelConfig, num_tokens: int, *, bytes_of_number: int) -> int:
     """What the weights, with all that belongs to them, and a micro-batch take on the device."""
-    activations = 2 * config.num_layers * config.hidden_size * num_tokens
-    return _BYTES_OF_WEIGHT * config.num_parameters + activations
+    weights = _BYTES_OF_WEIGHT * config.num_parameters + table_bytes(config)
+    return weights + saved_bytes(config, num_tokens, bytes_of_number=bytes_of_number)
 
 
 def cache_bytes(
@@ -79,8 +79,11 @@ def require_training_memory(
     """
     row_length = settings.row_length or config.context_length
     rows = min(settings.micro_batch_rows or settings.rows_per_step, settings.rows_per_step)
+    is_half = settings.dtype == "bfloat16" or (
+        settings.dtype == "auto" and has_fast_bfloat16(torch.device(device))
+    )
     require_memory(
-        training_bytes(config, rows * row_length),
+        training_bytes(config, rows * row_length, bytes_of_number=2 if is_half else 4),
         f"training {config.num_parameters:,} parameters on {rows:,} rows of {row_length:,} tokens "
         "at a time",
         device=device,
@@ -91,6 +94,19 @@ def require_training_memory(
         step_bytes(settings.rows_per_step * row_length),
         f"a step of {settings.rows_per_step:,} rows of {row_length:,} tokens",
         advice="lower rows_per_step or row_length",
+    )
+
+
+def require_table_memory(config: ModelConfig) -> None:
+    """Refuses a model whose positions cannot be computed, which is done on the CPU.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    require_memory(
+        table_bytes(config),
+        f"positions of a context_length of {config.context_length:,}",
+        advice="lower it",
     )
 
 
@@ -118,10 +134,10 @@ def require_cache_memory(
 def require_memory(
     needed: int, what: str, *, advice: str, device: torch.device | str = "cpu"
 ) -> None:
-    """Refuses `needed` bytes where there are fewer.
+    """Refuses `needed` bytes where this program cannot have as many.
 
     Args:
-        needed: bytes.
+        needed: bytes, in all.
         what: begins the message and says what takes them.
         advice: how it takes less.
         device: whose memory it is.
@@ -129,9 +145,11 @@ def require_memory(
     Raises:
         ValueError: there are fewer.
     """
-    available = memory_bytes(device)
-    if needed > available:
+    if needed <= _NOT_WORTH_ASKING:
+        return
+    available = available_bytes(device)
+    if available is not None and needed > available:
         raise ValueError(
             f"{what} takes at least {needed / _GIB:,.1f} GiB of memory; expected at most the "
-            f"{available / _GIB:,.1f} GiB there are; {advice}"
+            f"{available / _GIB:,.1f} GiB that are available; {advice}"
         )

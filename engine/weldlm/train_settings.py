@@ -19,8 +19,11 @@ class TrainSettings:
     lr: float = 6e-4  # peak learning rate
     min_lr_fraction: float = 0.1  # of lr, reached at the last step
     warmup_steps: int | None = None  # steps of linear rise; a tenth, at most 100, where None
-    weight_decay: float = 0.1  # on weight matrices, see weldlm.optim
-    betas: tuple[float, float] = (0.9, 0.95)  # decay of AdamW's two averages
+    weight_decay: float = 0.1  # on weight matrices; not on vectors
+    betas: tuple[float, float] = (
+        0.9,
+        0.95,
+    )  # decay of AdamW's averages of the gradient and of its square
     eps: float = 1e-8  # added to AdamW's denominator
     clip_norm: float | None = 1.0  # largest global gradient norm; unlimited where None
     seed: int = 0  # order of the documents and of all random draws

@@ -114,10 +114,8 @@ class TrainingLoop:
         # the one place where a step waits for the device
         loss, grad_norm = torch.stack([mean.double(), norm.double()]).tolist()
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            raise FloatingPointError(
-                f"step {self.state.step + 1}: the loss is {loss} and the gradient norm {grad_norm};"
-                f" expected finite numbers: try a lower lr or clip_norm, or dtype float32;"
-                f" newest checkpoint: {self.checkpoint or 'none'}"
+            raise self._not_finite(
+                self.state.step + 1, f"the loss is {loss} and the gradient norm {grad_norm}"
             )
         clip_norm = self.settings.clip_norm
         if clip_norm is not None and grad_norm > clip_norm:
@@ -156,10 +154,18 @@ class TrainingLoop:
         )
         if report is None:
             return
+        if not math.isfinite(report.loss):
+            raise self._not_finite(self.state.step, f"the validation loss is {report.loss}")
         self.state = replace(self.state, evaluated_step=self.state.step)
         self.last_eval = report
         self.metrics.add_eval(report)
         self._tell(lambda callback: callback.on_eval(report))
+
+    def _not_finite(self, step: int, what: str) -> FloatingPointError:
+        return FloatingPointError(
+            f"step {step}: {what}; expected finite numbers: try a lower lr or clip_norm, or dtype "
+            f"float32; newest checkpoint: {self.checkpoint or 'none'}"
+        )
 
     def _save(self) -> None:
         self.metrics.sync()

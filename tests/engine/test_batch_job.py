@@ -94,12 +94,12 @@ def test_rows_equal_those_of_generate(
 
 
 BAD_ROWS = [
-    pytest.param(b'{"prompt": "a', "the line is not JSON", id="torn"),
+    pytest.param(b'{"prompt": "a', "the line is not valid JSON", id="torn"),
     pytest.param(b'{"prompt": 3}', 'the line has no text under "prompt"', id="number"),
     pytest.param(b'{"prompt": ""}', 'the line has no text under "prompt"', id="empty-prompt"),
     pytest.param(b'{"text": "a"}', 'the line has no text under "prompt"', id="other-key"),
     pytest.param(b'["a"]', 'the line has no text under "prompt"', id="list"),
-    pytest.param(b"", "the line is not JSON", id="empty-line"),
+    pytest.param(b"", "the line is not valid JSON", id="empty-line"),
     pytest.param(b"[" * 100_000, "the line is JSON nested too deep", id="nested"),
     pytest.param(b'{"prompt": "\xff"}', "the line is not UTF-8", id="not-utf-8"),
     pytest.param(json.dumps({"prompt": BAD}).encode(), "the prompt has 99 tokens", id="too-long"),

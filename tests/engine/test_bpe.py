@@ -18,7 +18,7 @@ from weldlm.tokenizer.byte_characters import characters_from_bytes
 from weldlm.tokenizer.parts import AddedToken, Pretokenizer, TokenizerParts
 from weldlm.tokenizer.pattern_families import PATTERNS
 from weldlm.tokenizer.regex_pattern import RegexPattern
-from weldlm.tokenizer.training import train_bpe
+from weldlm.tokenizer.training import BpeSettings, train_bpe
 
 BYTES = [bytes([byte]) for byte in range(256)]
 WORDS = st.text(st.sampled_from("abc"), min_size=2, max_size=7)
@@ -200,13 +200,4 @@ def test_training_with_a_pattern_merges_as_in_tokenizers(name: str) -> None:
 
 
 def trained_with(pattern: Pretokenizer, texts: list[str]) -> TokenizerParts:
-    return train_bpe(
-        texts,
-        vocab_size=900,
-        pattern=pattern,
-        special_tokens=["<|endoftext|>"],
-        min_frequency=2,
-        allow_smaller=False,
-        num_threads=2,
-        progress=None,
-    )
+    return train_bpe(texts, 900, BpeSettings(pattern=pattern), num_threads=2)

@@ -18,7 +18,7 @@ from tests.engine.tokenizer_oracles import DATA
 from weldlm.tokenizer import Tokenizer
 from weldlm.tokenizer.json_fields import read_float, written_float
 from weldlm.tokenizer.spiece_model import PieceKind, SpieceModel, parse_spiece_model, spiece_parts
-from weldlm.tokenizer.unigram_training import T5_LAYOUT, train_unigram
+from weldlm.tokenizer.unigram_training import T5_LAYOUT, UnigramSettings, train_unigram
 
 pytestmark = needs_data
 
@@ -239,7 +239,7 @@ def before_and_saved(name: str) -> tuple[Tokenizer, Tokenizer, tokenizers.Tokeni
             ours = Tokenizer(spiece_parts(spaces))
         case "spiece-unigram":
             texts = CORPUS.read_text(encoding="utf-8")[:150_000].split("\n")
-            ours = Tokenizer(train_unigram(texts, vocab_size=700, layout=T5_LAYOUT))
+            ours = Tokenizer(train_unigram(texts, 700, UnigramSettings(layout=T5_LAYOUT)))
         case _:
             ours, _ = both(name)
     with TemporaryDirectory() as folder:

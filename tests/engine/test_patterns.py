@@ -2,7 +2,6 @@
 
 import functools
 import pickle
-import sys
 from itertools import accumulate
 from pathlib import Path
 
@@ -272,13 +271,6 @@ def test_refuses_what_engines_take_differently(pattern: str, message: str) -> No
 def test_refuses_empty_matches() -> None:
     with pytest.raises(ValueError, match="matches no character at all in the text"):
         pieces(RegexPattern("a*", "tokenizers", "all"), "ab")
-
-
-def test_names_the_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "regex", None)
-
-    with pytest.raises(ModuleNotFoundError, match="pip install regex"):
-        RegexPattern("a+", "tokenizers", "all").build()
 
 
 def test_threads_share_a_pattern_of_python() -> None:

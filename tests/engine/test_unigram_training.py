@@ -3,6 +3,7 @@
 import functools
 import io
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from weldlm.tokenizer.unigram_training import (
     SENTENCEPIECE_LAYOUT,
     T5_LAYOUT,
     SpecialLayout,
+    UnigramSettings,
     train_unigram,
 )
 
@@ -59,7 +61,7 @@ def trained(corpus: str, vocab_size: int) -> Trained:
     theirs = parts_of_spiece_model(data.getvalue())
     (normalizer,) = theirs.normalizers
     assert isinstance(normalizer, SpieceNormalizer)
-    ours = train_unigram(lines[:place], vocab_size=vocab_size, normalizer=normalizer)
+    ours = train_unigram(lines[:place], vocab_size, UnigramSettings(normalizer=normalizer))
     return Trained(ours, theirs, lines[place:])
 
 
@@ -106,9 +108,9 @@ def test_held_out_text_is_as_likely_as_with_sentencepiece(corpus: str, vocab_siz
 @pytest.mark.parametrize("num_threads", [2, 3, 5])
 def test_result_does_not_depend_on_threads(num_threads: int) -> None:
     texts = [f"{word} {word[:3]}{number}" for number in range(300) for word in SENTENCES[1].split()]
-    alone = train_unigram(texts, vocab_size=50, num_threads=1)
+    alone = train_unigram(texts, 50, num_threads=1)
 
-    together = train_unigram(texts, vocab_size=50, num_threads=num_threads)
+    together = train_unigram(texts, 50, num_threads=num_threads)
 
     assert together.tokens == alone.tokens
     assert isinstance(alone.model, UnigramModel)
@@ -117,7 +119,7 @@ def test_result_does_not_depend_on_threads(num_threads: int) -> None:
 
 
 def test_every_character_is_kept_at_full_coverage() -> None:
-    parts = train_unigram(SENTENCES, vocab_size=27, character_coverage=1.0)
+    parts = train_unigram(SENTENCES, 27, UnigramSettings(character_coverage=1.0))
 
     missing = {char for text in SENTENCES for char in text} - {
         token.decode() for token in parts.tokens
@@ -127,7 +129,7 @@ def test_every_character_is_kept_at_full_coverage() -> None:
 
 
 def test_rare_characters_are_unknown_below_full_coverage() -> None:
-    parts = train_unigram(SENTENCES, vocab_size=24, character_coverage=0.95)
+    parts = train_unigram(SENTENCES, 24, UnigramSettings(character_coverage=0.95))
 
     ids = Tokenizer(parts).encode_ordinary("\u4e2d")
 
@@ -135,7 +137,7 @@ def test_rare_characters_are_unknown_below_full_coverage() -> None:
 
 
 def test_text_comes_back() -> None:
-    tokenizer = Tokenizer(train_unigram(SENTENCES, vocab_size=27, character_coverage=1.0))
+    tokenizer = Tokenizer(train_unigram(SENTENCES, 27, UnigramSettings(character_coverage=1.0)))
 
     text = tokenizer.decode(tokenizer.encode_ordinary("the synthesis, there!"))
 
@@ -143,7 +145,7 @@ def test_text_comes_back() -> None:
 
 
 def test_bytes_stand_for_unknown_characters() -> None:
-    tokenizer = Tokenizer(train_unigram(SENTENCES, vocab_size=280, byte_fallback=True))
+    tokenizer = Tokenizer(train_unigram(SENTENCES, 280, UnigramSettings(byte_fallback=True)))
 
     text = tokenizer.decode(tokenizer.encode_ordinary("the \U0001f600"))
 
@@ -158,13 +160,13 @@ def test_bytes_stand_for_unknown_characters() -> None:
     ],
 )
 def test_special_tokens_take_the_first_ids(layout: SpecialLayout, first: list[bytes]) -> None:
-    parts = train_unigram(SENTENCES, vocab_size=27, layout=layout)
+    parts = train_unigram(SENTENCES, 27, UnigramSettings(layout=layout))
 
     assert parts.tokens[:3] == first
 
 
 def test_end_token_follows_each_text() -> None:
-    parts = train_unigram(SENTENCES, vocab_size=27, layout=T5_LAYOUT)
+    parts = train_unigram(SENTENCES, 27, UnigramSettings(layout=T5_LAYOUT))
     plain = Tokenizer(replace(parts, template=Template())).encode("the end")
 
     ids = Tokenizer(parts).encode("the end")
@@ -175,7 +177,7 @@ def test_end_token_follows_each_text() -> None:
 def test_progress_tells_how_many_pieces_are_left() -> None:
     calls: list[tuple[int, int]] = []
 
-    train_unigram(SENTENCES, vocab_size=27, progress=lambda *call: calls.append(call))
+    train_unigram(SENTENCES, 27, progress=lambda *call: calls.append(call))
 
     sizes = [left for left, _ in calls]
     assert sizes == sorted(sizes, reverse=True)
@@ -194,11 +196,12 @@ def test_progress_tells_how_many_pieces_are_left() -> None:
         pytest.param({"num_threads": 0}, "num_threads=0", id="threads"),
     ],
 )
-def test_what_cannot_be_trained_is_refused(options: dict[str, float], message: str) -> None:
-    settings: dict[str, float] = {"vocab_size": 27} | options
+def test_what_cannot_be_trained_is_refused(options: dict[str, Any], message: str) -> None:
+    vocab_size = options.pop("vocab_size", 27)
+    num_threads = options.pop("num_threads", None)
 
     with pytest.raises(ValueError, match=message):
-        train_unigram(SENTENCES, **settings)  # type: ignore[arg-type]  # one of them is wrong
+        train_unigram(SENTENCES, vocab_size, UnigramSettings(**options), num_threads=num_threads)
 
 
 def test_layout_without_its_unknown_token_is_refused() -> None:

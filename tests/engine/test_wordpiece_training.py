@@ -14,7 +14,7 @@ from hypothesis import given, settings
 
 from tests.engine.tokenizer_oracles import standard_library_texts
 from weldlm.tokenizer.bert import SPECIAL_TOKENS, BertNormalizer
-from weldlm.tokenizer.wordpiece_training import train_wordpiece
+from weldlm.tokenizer.wordpiece_training import WordPieceSettings, train_wordpiece
 
 
 def words_of(texts: list[str], *, lowercase: bool = True) -> Counter[str]:
@@ -75,7 +75,10 @@ def test_vocabulary_is_that_of_tokenizers(vocab_size: int, min_frequency: int) -
     texts = standard_library_texts(6)
 
     trained = train_wordpiece(
-        texts, vocab_size, min_frequency=min_frequency, limit_alphabet=None, allow_smaller=True
+        texts,
+        vocab_size,
+        WordPieceSettings(min_frequency=min_frequency, limit_alphabet=None),
+        allow_smaller=True,
     )
 
     expected = trained_by_tokenizers(texts, vocab_size, min_frequency=min_frequency)
@@ -86,7 +89,7 @@ def test_vocabulary_is_that_of_tokenizers(vocab_size: int, min_frequency: int) -
 def test_limited_alphabet_is_that_of_tokenizers(limit: int) -> None:
     texts = standard_library_texts(6)
 
-    trained = train_wordpiece(texts, 500, limit_alphabet=limit)
+    trained = train_wordpiece(texts, 500, WordPieceSettings(limit_alphabet=limit))
 
     assert trained == trained_by_tokenizers(texts, 500, limit_alphabet=limit)
 
@@ -95,7 +98,9 @@ def test_initial_alphabet_is_kept() -> None:
     texts = standard_library_texts(6)
     initial = "\u00e9\u4e2dz"
 
-    trained = train_wordpiece(texts, 500, limit_alphabet=40, initial_alphabet=initial)
+    trained = train_wordpiece(
+        texts, 500, WordPieceSettings(limit_alphabet=40, initial_alphabet=initial)
+    )
 
     expected = trained_by_tokenizers(texts, 500, limit_alphabet=40, initial_alphabet=initial)
     assert trained == expected
@@ -105,7 +110,9 @@ def test_special_tokens_may_be_names_of_merged_tokens() -> None:
     texts = standard_library_texts(6)
     special_tokens = ("[UNK]", "self", "##ing")
 
-    trained = train_wordpiece(texts, 600, special_tokens=special_tokens, limit_alphabet=None)
+    trained = train_wordpiece(
+        texts, 600, WordPieceSettings(special_tokens=special_tokens, limit_alphabet=None)
+    )
 
     assert trained == trained_by_tokenizers(texts, 600, special_tokens=special_tokens)
 
@@ -114,7 +121,9 @@ def test_cased_vocabulary_is_that_of_tokenizers() -> None:
     texts = standard_library_texts(6)
     normalizer = BertNormalizer(strip_accents=False, lowercase=False)
 
-    trained = train_wordpiece(texts, 800, normalizer=normalizer, limit_alphabet=None)
+    trained = train_wordpiece(
+        texts, 800, WordPieceSettings(normalizer=normalizer, limit_alphabet=None)
+    )
 
     assert trained == trained_by_tokenizers(texts, 800, lowercase=False)
 
@@ -128,7 +137,9 @@ def test_cased_vocabulary_is_that_of_tokenizers() -> None:
     )
 )
 def test_ties_and_runs_are_resolved_as_in_tokenizers(texts: list[str]) -> None:
-    trained = train_wordpiece(texts, 1000, min_frequency=1, limit_alphabet=None, allow_smaller=True)
+    trained = train_wordpiece(
+        texts, 1000, WordPieceSettings(min_frequency=1, limit_alphabet=None), allow_smaller=True
+    )
 
     assert trained == trained_by_tokenizers(texts, 1000, min_frequency=1)
 
@@ -165,6 +176,8 @@ def test_progress_ends_at_the_size_asked_for() -> None:
         pytest.param({"initial_alphabet": "\ud800"}, "holds a lone surrogate", id="surrogate"),
     ],
 )
-def test_refuses_what_cannot_be_trained(arguments: dict[str, object], message: str) -> None:
+def test_refuses_what_cannot_be_trained(arguments: dict[str, Any], message: str) -> None:
+    vocab_size = arguments.pop("vocab_size", 20)
+
     with pytest.raises(ValueError, match=message):
-        train_wordpiece(["ab ab"], **({"vocab_size": 20} | arguments))  # type: ignore[arg-type]  # a table
+        train_wordpiece(["ab ab"], vocab_size, WordPieceSettings(**arguments))

@@ -3,6 +3,8 @@
 Commands import what computes only when they run, so that `--help` needs no torch.
 """
 
+import errno
+import os
 import re
 import sys
 import traceback
@@ -17,15 +19,31 @@ from weldlm.cli.demo import demo
 from weldlm.cli.generate import generate
 from weldlm.cli.tokenizer import tokenizer
 from weldlm.cli.train import train
+from weldlm.interrupt import Terminated, catch_sigterm
 
 __all__ = ["main"]
 
 EXIT_FAILURE = 1  # the engine failed
 EXIT_USAGE = 2  # what was asked cannot be done
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
-# errors of the operating system that another path mends; others, like a full disk, are failures
-_WRONG_PATHS = (
+# errors of the operating system that the user can mend with another path, and how; others, like a
+# full disk, are failures
+_WRONG_PATHS = {
+    errno.EACCES: "change its permissions or choose another path",
+    errno.EEXIST: "remove it or choose another path",
+    errno.EISDIR: "give the path of a file",
+    errno.ELOOP: "give a path without a loop of links",
+    errno.ENAMETOOLONG: "choose a shorter path",
+    errno.ENOENT: "check the path, or make the folder that shall hold it",
+    errno.ENOTDIR: "give a path that leads through folders only",
+    errno.EPERM: "choose another path",
+    errno.EROFS: "choose another path",
+}
+_USAGE_ERRORS = (
+    click.ClickException,
+    ValueError,
     BlockingIOError,
     FileExistsError,
     FileNotFoundError,
@@ -45,7 +63,19 @@ def weldlm(traceback: bool) -> None:
     """
 
 
+def _add_traceback(command: click.Command) -> None:
+    """Lets `--traceback` stand behind the name of the command too."""
+    if isinstance(command, click.Group):
+        for part in command.commands.values():
+            _add_traceback(part)
+    else:
+        text = "Show where an error came from."
+        option = click.Option(["--traceback"], is_flag=True, expose_value=False, help=text)
+        command.params.append(option)
+
+
 for command in (demo, tokenizer, train, generate, backends):
+    _add_traceback(command)
     weldlm.add_command(command)
 
 
@@ -55,38 +85,50 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     0 done, 1 engine failure, 2 usage, 3 done but rows failed, 130 or 143 interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    shows_traceback = "--traceback" in arguments
+    # Threads that wait sleep: those that spin hold up whatever else runs on the same cores, and are
+    # held up by it. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        code = weldlm.main(arguments, prog_name="weldlm", standalone_mode=False)
+        with catch_sigterm():
+            code = weldlm.main(arguments, prog_name="weldlm", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         sys.exit(EXIT_USAGE)
     except click.UsageError as error:
         _fail(_usage_message(error), EXIT_USAGE)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
+        if isinstance(error.__cause__ or error, Terminated):
+            _fail("terminated", EXIT_TERMINATED)
         _fail("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
         # the reader of our output is gone; nothing is left to tell it
         sys.stderr.close()
         sys.exit(EXIT_FAILURE)
-    except (click.ClickException, ValueError, *_WRONG_PATHS) as error:
-        if shows_traceback:
-            traceback.print_exc()
-        _fail(_with_options(_message(error), arguments), EXIT_USAGE)
     except Exception as error:
-        if shows_traceback:
+        if "--traceback" in arguments:
             traceback.print_exc()
-        _fail(f"{_message(error) or type(error).__name__} (--traceback shows where)", EXIT_FAILURE)
+        message = _with_options(_message(error), arguments)
+        if _is_usage(error):
+            _fail(message, EXIT_USAGE)
+        _fail(f"{message} (--traceback shows where)", EXIT_FAILURE)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _is_usage(error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _WRONG_PATHS
+    return isinstance(error, _USAGE_ERRORS)
 
 
 def _message(error: Exception) -> str:
     if isinstance(error, click.ClickException):
         text = error.format_message()
     elif isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        parts = [error.filename, error.strerror[0].lower() + error.strerror[1:]]
+        text = ": ".join(str(part) for part in parts if part is not None)
+        text += f"; {_WRONG_PATHS[error.errno]}" if error.errno in _WRONG_PATHS else ""
     else:
-        text = str(error)
+        text = str(error) or type(error).__name__
     return " ".join(text.split())
 
 
@@ -100,7 +142,9 @@ def _with_options(message: str, arguments: Sequence[str]) -> str:
         if isinstance(parameter, click.Option) and parameter.name:
             # a name of one word is also a word, except where a message begins with it
             start = r"\b" if "_" in parameter.name else r"\A"
-            message = re.sub(rf"{start}{parameter.name}\b(?=[ =;,.])", parameter.opts[0], message)
+            message = re.sub(
+                rf"{start}{parameter.name}\b(?=[ =;,.]|\Z)", parameter.opts[0], message
+            )
     return message
 
 

@@ -40,11 +40,10 @@ def demo(minutes: float, out: Path, device: str | None) -> int:
     """
     from weldlm.data.corpus import standard_library
     from weldlm.data.prepare import hold_out, prepare_corpus
-    from weldlm.demo import HELD_OUT
+    from weldlm.demo import HELD_OUT, demo_settings
 
-    if not 0 < minutes < float("inf"):
-        raise ValueError(f"--minutes is {minutes}; expected a number above 0")
     device = default_device(device)
+    demo_settings(device, minutes)  # checks them before anything is written
     documents = standard_library()
     corpus = prepare_corpus(
         documents,

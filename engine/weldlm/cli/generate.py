@@ -7,8 +7,10 @@ import click
 
 from weldlm.cli.model_folder import default_device, load_model
 from weldlm.cli.options import device_option, given
+from weldlm.text_file import require_whole_characters
 
 if TYPE_CHECKING:
+    from weldlm.batch_job import JobFiles
     from weldlm.heads import CausalLM
     from weldlm.sampling import SamplingSettings
     from weldlm.tokenizer import Tokenizer
@@ -32,7 +34,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--min-p", type=float, help="Keep tokens of this share of the best's probability.")
 @click.option("--seed", type=int, help="Of the random draws.  [default: 0]")
 @click.option("--stop", multiple=True, help="Text that ends a completion; may be repeated.")
-@click.option("--batch-size", default=16, show_default=True, help="Prompts at a time.")
+@click.option("--batch-size", type=int, help="Prompts at a time, with --input.  [default: 16]")
 @device_option
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Of weights.")
 def generate(
@@ -40,7 +42,7 @@ def generate(
     prompt: str | None,
     source: Path | None,
     target: Path | None,
-    batch_size: int,
+    batch_size: int | None,
     device: str | None,
     dtype: str | None,
     **options: Any,
@@ -57,38 +59,52 @@ def generate(
     """
     import torch
 
+    from weldlm.batch_job import JobFiles, check_files
+    from weldlm.generation import BatchLimits
     from weldlm.sampling import SamplingSettings
 
     if (prompt is None) == (source is None):
         raise click.UsageError("give either --prompt or --input")
     if (source is None) != (target is None):
         raise click.UsageError("--input and --output go together")
+    if prompt is not None and batch_size is not None:
+        raise click.UsageError("--batch-size goes with --input; leave it out")
     settings = SamplingSettings(**given(options))
+    limits = BatchLimits(**given({"batch_size": batch_size}))
+    files = None if source is None or target is None else JobFiles(source, target)
+    if files is not None:
+        check_files(files)
+    if prompt is not None:
+        require_whole_characters(prompt, "--prompt")
     weights_dtype = getattr(torch, dtype) if dtype else None
     language_model, tokenizer = load_model(model, default_device(device), weights_dtype)
-    if prompt is not None:
-        return _stream(language_model, tokenizer, prompt, settings)
-    from weldlm.batch_job import JobFiles, run_batch_job
+    if files is not None:
+        return _run_job(language_model, tokenizer, files, settings, limits.batch_size)
+    return _stream(language_model, tokenizer, prompt or "", settings)
+
+
+def _run_job(
+    model: "CausalLM",
+    tokenizer: "Tokenizer",
+    files: "JobFiles",
+    settings: "SamplingSettings",
+    batch_size: int,
+) -> int:
+    from weldlm.batch_job import run_batch_job
     from weldlm.cli.terminal import StepBar
 
-    assert source is not None
-    assert target is not None
-    files = JobFiles(source, target)
     try:
         with StepBar("completing prompts") as bar:
             counts = run_batch_job(
-                language_model,
-                tokenizer,
-                files,
-                settings,
-                batch_size=batch_size,
-                report=bar.update,
+                model, tokenizer, files, settings, batch_size=batch_size, report=bar.update
             )
     except KeyboardInterrupt:
         if files.partial.exists():
             click.echo(f"{files.partial} keeps the rows; the same command goes on", err=True)
         raise
-    click.echo(f"{target}: {counts.num_completed} completed, {counts.num_failed} failed", err=True)
+    click.echo(
+        f"{files.output}: {counts.num_completed} completed, {counts.num_failed} failed", err=True
+    )
     return EXIT_FAILED_ROWS if counts.num_failed else 0
 
 

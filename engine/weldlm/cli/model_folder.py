@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from weldlm.heads import CausalLM
     from weldlm.tokenizer import Tokenizer
 
-__all__ = ["default_device", "keep_model", "load_model"]
+__all__ = ["default_device", "keep_model", "load_model", "load_tokenizer"]
 
 
 def default_device(device: str | None) -> str:
@@ -23,18 +23,22 @@ def default_device(device: str | None) -> str:
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=device)
+        kind = torch.empty(0, device=device).device.type
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {device!r} is not available here; use cpu") from error
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"device is {device!r}; expected cpu or cuda")
     return device
 
 
 def keep_model(model: "CausalLM", tokenizer: "Tokenizer", folder: Path) -> None:
-    """Writes a folder that `load_model` and transformers read."""
+    """Writes a folder that `load_model` and transformers read, in place of one that was there."""
+    from weldlm.sealed_folder import replace_folder
     from weldlm.weights import save_pretrained
 
-    save_pretrained(model, folder)
-    tokenizer.save(folder / "tokenizer.json")
+    with replace_folder(folder) as draft:
+        save_pretrained(model, draft)
+        tokenizer.save(draft / "tokenizer.json")
 
 
 def load_model(
@@ -46,3 +50,10 @@ def load_model(
 
     model = load_pretrained(folder, device=device, dtype=dtype)
     return model.eval(), Tokenizer.from_pretrained(folder)
+
+
+def load_tokenizer(path: Path) -> "Tokenizer":
+    """Reads the file of a tokenizer, or the one in a folder."""
+    from weldlm.tokenizer import Tokenizer
+
+    return Tokenizer.from_pretrained(path) if path.is_dir() else Tokenizer.from_file(path)

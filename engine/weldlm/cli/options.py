@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import inspect
 import io
+import re
 import tokenize
 from collections.abc import Callable
 from types import NoneType, UnionType
@@ -41,13 +42,31 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
 
 def _option(field: "dataclasses.Field[Any]", hint: Any, text: str) -> Callable[[Command], Command]:
     default = field.default
-    is_shown = default is not None and default is not dataclasses.MISSING
-    text = text.replace("where None", "by default")
-    shown = f"  [default: {default}]" if is_shown else ""
     kind, nargs = _kind(hint)
+    if isinstance(default, tuple):
+        default = " ".join(map(str, default))
+    is_shown = default is not None and default is not dataclasses.MISSING
     return click.option(
-        f"--{field.name.replace('_', '-')}", field.name, type=kind, nargs=nargs, help=text + shown
+        _flag(field.name),
+        field.name,
+        type=kind,
+        nargs=nargs,
+        metavar=" ".join([kind.__name__.upper()] * nargs) if nargs > 1 else None,
+        help=_help(text, can_be_none=default is None)
+        + (f"  [default: {default}]" if is_shown else ""),
     )
+
+
+def _help(text: str, *, can_be_none: bool) -> str:
+    """A field's comment in the words of the command line, where None is what nobody gives."""
+    if not can_be_none:
+        text = "; ".join(part for part in text.split("; ") if "None" not in part)
+    text = text.replace("where None", "by default")
+    return re.sub(r"\b[a-z]+(?:_[a-z]+)+\b", lambda match: _flag(match[0]), text)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _kind(hint: Any) -> tuple[Any, int]:

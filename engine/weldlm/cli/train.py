@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weldlm.cli.model_folder import default_device, keep_model
+from weldlm.cli.model_folder import default_device, keep_model, load_tokenizer
 from weldlm.cli.options import device_option, given, settings_options
 from weldlm.cli.vocabulary import DEFAULT_VOCAB_SIZE, learn_tokenizer, vocab_size_option
 from weldlm.train_settings import TrainSettings
@@ -16,6 +16,7 @@ from weldlm.train_settings import TrainSettings
 if TYPE_CHECKING:
     from weldlm.config import ModelConfig
     from weldlm.data.prepare import Corpus
+    from weldlm.tokenizer import Tokenizer
 
 __all__ = ["train"]
 
@@ -35,7 +36,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     "--tokenizer",
     "tokenizer_path",
     type=click.Path(path_type=Path),
-    help="tokenizer.json to use. Default: one is learned from the data.",
+    help="File of a tokenizer, or folder of a model with one. Default: it learns from the data.",
 )
 @vocab_size_option
 @click.option(
@@ -73,23 +74,37 @@ def train(
     from weldlm.config import preset
     from weldlm.data.corpus import read_documents, standard_library
     from weldlm.data.prepare import prepare_corpus
-    from weldlm.tokenizer import Tokenizer
 
+    if tokenizer_path is not None and vocab_size is not None:
+        raise click.UsageError("--vocab-size is of a tokenizer to learn; give it or --tokenizer")
     settings = TrainSettings(**given(options))
     _check_folder(out, resume=resume)
     device = default_device(device)
     config = preset(model, **given({"context_length": context_length}))
+    _check_decoder(model, config)
     _check_lengths(settings, config)
-    learn = partial(learn_tokenizer, vocab_size=vocab_size)
-    size = DEFAULT_VOCAB_SIZE if vocab_size is None else vocab_size
+    tokenizer = None if tokenizer_path is None else load_tokenizer(tokenizer_path)
+    _check_memory(
+        config, settings, device, vocab_size if tokenizer is None else tokenizer.vocab_size
+    )
     corpus = prepare_corpus(
         standard_library() if str(data) == "stdlib" else list(read_documents(data)),
         out,
         held_out=held_out,
-        tokenizer=learn if tokenizer_path is None else Tokenizer.from_file(tokenizer_path),
-        vocabulary=f"of size {size}" if tokenizer_path is None else str(tokenizer_path),
+        tokenizer=partial(learn_tokenizer, vocab_size=vocab_size)
+        if tokenizer is None
+        else tokenizer,
+        vocabulary=_describe_vocabulary(tokenizer, vocab_size),
     )
     return _fit(config, corpus, settings, out, device, resume)
+
+
+def _describe_vocabulary(tokenizer: "Tokenizer | None", vocab_size: int | None) -> str:
+    if tokenizer is None:
+        return f"of size {DEFAULT_VOCAB_SIZE if vocab_size is None else vocab_size}"
+    from weldlm.tokenizer.fingerprint import fingerprint
+
+    return f"with fingerprint {fingerprint(tokenizer)[:12]}"
 
 
 def _check_folder(out: Path, *, resume: bool) -> None:
@@ -98,6 +113,16 @@ def _check_folder(out: Path, *, resume: bool) -> None:
         raise ValueError(f"{out} holds no run to go on from; leave out --resume to start one")
     if not resume and holds_something:
         raise ValueError(f"{out} is not empty; pass --resume to go on, or another --out")
+
+
+def _check_decoder(model: str, config: "ModelConfig") -> None:
+    from weldlm.config import PRESETS
+
+    if not config.is_decoder:
+        decoders = ", ".join(name for name, known in PRESETS.items() if known.is_decoder)
+        raise ValueError(
+            f"--model {model} is an encoder or has one; expected a decoder, one of {decoders}"
+        )
 
 
 def _check_lengths(settings: TrainSettings, config: "ModelConfig") -> None:
@@ -109,6 +134,18 @@ def _check_lengths(settings: TrainSettings, config: "ModelConfig") -> None:
         )
     if config.context_length < 2:
         raise ValueError("--context-length is 1; expected at least 2, a token and its successor")
+
+
+def _check_memory(
+    config: "ModelConfig", settings: TrainSettings, device: str, vocab_size: int | None
+) -> None:
+    """Before anything is written; a vocabulary that will be learned counts as the smallest."""
+    from weldlm.memory import require_training_memory
+
+    smallest = dataclasses.replace(
+        config, vocab_size=max(vocab_size or 1, 1), bos_id=None, eos_id=None
+    )
+    require_training_memory(smallest, settings, device)
 
 
 def _fit(
@@ -137,10 +174,10 @@ def _fit(
     )
     # "auto": a run may have been stopped before its first checkpoint
     result = trainer.fit(resume="auto" if resume else False)
-    draw_loss_curve(out / "metrics.jsonl", out / "loss.svg")
     row = {"step": result.step, "checkpoint": str(result.checkpoint)}
     if not result.is_interrupted:
         keep_model(model, corpus.tokenizer, out / "model")
         row["model"] = str(out / "model")
+    draw_loss_curve(out / "metrics.jsonl", out / "loss.svg")
     click.echo(json.dumps(row))
     return result.exit_code

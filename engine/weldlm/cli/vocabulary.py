@@ -22,7 +22,7 @@ vocab_size_option = click.option(
 
 
 def learn_tokenizer(texts: Iterable[str], vocab_size: int | None, **options: Any) -> "Tokenizer":
-    """Learns byte-level BPE; without a `vocab_size` a short text gets a smaller vocabulary.
+    """Learns a vocabulary; without a `vocab_size` a short text gets a smaller vocabulary.
 
     Args:
         texts: to learn from.
@@ -35,9 +35,17 @@ def learn_tokenizer(texts: Iterable[str], vocab_size: int | None, **options: Any
     from weldlm.tokenizer import Tokenizer
 
     wanted = vocab_size or DEFAULT_VOCAB_SIZE
+    # the message of `Tokenizer.train` speaks of its option, which not all commands have
+    has_frequency = "min_frequency" in options
+    allow_smaller = vocab_size is None or not has_frequency
     with StepBar("learning the vocabulary") as bar:
         learned = Tokenizer.train(
-            texts, wanted, allow_smaller=vocab_size is None, progress=bar.update, **options
+            texts, wanted, allow_smaller=allow_smaller, progress=bar.update, **options
+        )
+    if learned.vocab_size < wanted and vocab_size is not None:
+        raise ValueError(
+            f"vocab_size is {vocab_size}, but these texts support {learned.vocab_size} tokens; "
+            f"give more text, or ask for {learned.vocab_size} or fewer"
         )
     if learned.vocab_size < wanted:
         click.echo(f"the text supports a vocabulary of {learned.vocab_size:,} tokens", err=True)

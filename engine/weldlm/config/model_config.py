@@ -172,6 +172,11 @@ class ModelConfig:
         return self.norm_place != "post"
 
     @property
+    def is_decoder(self) -> bool:
+        """Whether it is one stack that predicts the next token."""
+        return self.is_causal and not self.has_cross_attention
+
+    @property
     def has_cross_attention(self) -> bool:
         return self.num_encoder_layers > 0
 

@@ -4,19 +4,22 @@ The standard library is the corpus that every machine has: it needs no network a
 """
 
 import hashlib
-import json
 import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Document", "is_held_out", "read_documents", "standard_library"]
+from weldlm.text_file import decode_text, parse_json, require_whole_characters
 
+__all__ = ["Document", "is_held_out", "read_documents", "require_text", "standard_library"]
+
+_EXPECTED_ROW = '{"text": "..."}'
 _TEXT_SUFFIXES = (".txt", ".md", ".rst", ".py", ".jsonl")
 # tests, other packages, and the interpreter's help texts, which are prose
 _LEFT_OUT = frozenset(
     {"test", "tests", "idle_test", "site-packages", "dist-packages", "pydoc_data"}
 )
+_NAMES_SHOWN = 3  # of the first documents, in a message
 _FEWEST_FILES = 100  # a standard library with fewer sources has been stripped
 
 
@@ -51,6 +54,25 @@ def read_documents(path: str | Path) -> Iterator[Document]:
         yield from _read_file(path, path.name)
 
 
+def require_text(documents: Iterable[Document]) -> Iterator[Document]:
+    """Yields the documents.
+
+    Raises:
+        ValueError: at their end, where none of them holds text.
+    """
+    has_text = False
+    names: list[str] = []
+    for document in documents:
+        has_text = has_text or bool(document.text.strip())
+        names += [document.name] if len(names) < _NAMES_SHOWN else []
+        yield document
+    if not has_text:
+        raise ValueError(
+            f"the data ({', '.join(names) or 'no document'}) holds no text; expected at least one "
+            "document that is not empty; give another file"
+        )
+
+
 def standard_library() -> list[Document]:
     """Returns the sources of Python's standard library without its tests, sorted by name.
 
@@ -61,7 +83,7 @@ def standard_library() -> list[Document]:
     """
     for key in ("stdlib", "purelib"):
         root = Path(sysconfig.get_paths()[key])
-        files = sorted(file for file in root.rglob("*.py") if _is_source(file.relative_to(root)))
+        files = sorted(file for file in root.rglob("*.py") if _is_source(root, file))
         if len(files) >= _FEWEST_FILES:
             return list(_read_sources(root, files))
     raise FileNotFoundError(
@@ -75,8 +97,8 @@ def is_held_out(name: str, fraction: float) -> bool:
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
 
 
-def _is_source(relative: Path) -> bool:
-    return _LEFT_OUT.isdisjoint(relative.parts[:-1])
+def _is_source(root: Path, file: Path) -> bool:
+    return _LEFT_OUT.isdisjoint(file.relative_to(root).parts[:-1]) and file.is_file()
 
 
 def _read_sources(root: Path, files: Iterable[Path]) -> Iterator[Document]:
@@ -91,11 +113,11 @@ def _read_sources(root: Path, files: Iterable[Path]) -> Iterator[Document]:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8 (byte {error.start} cannot be decoded); convert or leave it out"
-        ) from error
+        data = path.read_bytes()
+    except OSError as error:
+        error.filename = error.filename or str(path)  # reading, unlike opening, does not say
+        raise
+    return decode_text(data, str(path))
 
 
 def _read_file(path: Path, name: str) -> Iterator[Document]:
@@ -110,22 +132,9 @@ def _read_lines(path: Path, name: str) -> Iterator[Document]:
     for number, line in enumerate(_read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}:{number} is not valid JSON: {error.msg}") from error
+        place = f"{path}:{number}"
+        row = parse_json(line, place, expected=_EXPECTED_ROW)
         if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-            raise ValueError(f'{path}:{number} is {line[:60]!r}; expected {{"text": "..."}}')
-        _require_unicode(row["text"], f"{path}:{number}")
+            raise ValueError(f"{place} is {line[:60]!a}; expected {_EXPECTED_ROW}; mend the line")
+        require_whole_characters(row["text"], f'the "text" of {place}')
         yield Document(f"{name}:{number}", row["text"])
-
-
-def _require_unicode(text: str, place: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        half = text[error.start]
-        raise ValueError(
-            f"{place} holds half a character, the lone surrogate {half!a}, in its text; "
-            "expected pairs of surrogates; mend the line or leave it out"
-        ) from error

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weldlm.atomic_file import replace_text
-from weldlm.data.corpus import Document, is_held_out
+from weldlm.data.corpus import Document, is_held_out, require_text
 from weldlm.data.shards import TokenShards, create_shards
 from weldlm.sealed_folder import lock_folder
 from weldlm.tokenizer import RaggedIds, Tokenizer
@@ -68,7 +68,9 @@ def prepare_corpus(
         kept, rest = hold_out(documents, held_out)
         is_prepared = (folder / _TRAIN).is_dir()  # written last
         if is_prepared:
-            _check_source(folder / _SOURCE, source)
+            prepared = _read_source(folder / _SOURCE)
+            _check_source(folder, prepared, source)
+            _check_tokenizer(folder / _TOKENIZER, prepared)
         else:
             _check_text(documents, kept, held_out)
             _write(folder, kept, rest, tokenizer, source)
@@ -96,6 +98,7 @@ def _write(
     if valid.is_dir():  # left by a preparation that was interrupted, maybe by another tokenizer's
         shutil.rmtree(valid)
     (folder / _SOURCE).parent.mkdir(exist_ok=True)
+    source = {**source, "tokenizer": _hash_file(folder / _TOKENIZER)}
     replace_text(folder / _SOURCE, json.dumps(source, indent=2) + "\n")
     if rest:
         tokenize_documents(rest, tokenizer, valid)
@@ -103,19 +106,13 @@ def _write(
 
 
 def _check_text(documents: Sequence[Document], kept: list[Document], held_out: float) -> None:
-    if any(document.text.strip() for document in kept):
-        return
-    if any(document.text.strip() for document in documents):
+    for _ in require_text(documents):
+        pass
+    if not any(document.text.strip() for document in kept):
         raise ValueError(
             f"held_out is {held_out}, which keeps all text of the {len(documents)} documents from "
             "training; expected some to be left; lower held_out or give more documents"
         )
-    names = [document.name for document in documents[:3]]
-    names += ["..."] if len(documents) > len(names) else []
-    raise ValueError(
-        f"the data ({', '.join(names) or 'no document'}) holds no text; expected at least one "
-        "document that is not empty; give another file"
-    )
 
 
 def _hash(documents: Sequence[Document]) -> str:
@@ -125,18 +122,34 @@ def _hash(documents: Sequence[Document]) -> str:
     return digest.hexdigest()
 
 
-def _check_source(path: Path, source: dict[str, object]) -> None:
-    prepared = _read_source(path)
+def _hash_file(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _check_tokenizer(path: Path, prepared: dict[str, object]) -> None:
+    if not path.is_file():
+        problem = "does not exist"
+    elif _hash_file(path) != prepared.get("tokenizer"):
+        problem = "has been changed"
+    else:
+        return
+    raise ValueError(
+        f"{path} {problem}; expected the tokenizer that the data was encoded with; restore it, or "
+        f"remove {path.parent / 'data'} to have both made again"
+    )
+
+
+def _check_source(folder: Path, prepared: dict[str, object], source: dict[str, object]) -> None:
     if prepared.get("sha256") != source["sha256"]:
         raise ValueError(
-            f"{path.parent.parent} was prepared from other texts ({prepared.get('documents')} "
+            f"{folder} was prepared from other texts ({prepared.get('documents')} "
             f"documents, those given are {source['documents']}); give the files that it was made "
             "from, as they were and under the same names, or another folder"
         )
     for name, value in source.items():
         if prepared.get(name) != value:
             raise ValueError(
-                f"{path.parent.parent} was prepared with {name} {prepared.get(name)}, but {value} "
+                f"{folder} was prepared with {name} {prepared.get(name)}, but {value} "
                 "is given; give the same again, or another folder"
             )
 

@@ -66,7 +66,7 @@ class CausalLM(VocabularyModel):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        if not config.is_causal or config.num_encoder_layers:
+        if not config.is_decoder:
             raise ValueError(
                 f"the {config.family} configuration is of an encoder or has one; expected a decoder"
             )

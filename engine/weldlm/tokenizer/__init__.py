@@ -8,10 +8,14 @@ from weldlm.tokenizer.parts import AddedToken, TokenizerParts
 from weldlm.tokenizer.ragged import RaggedIds
 from weldlm.tokenizer.tokenizer import Tokenizer
 from weldlm.tokenizer.tokenizer_config import TokenizerConfig
+from weldlm.tokenizer.training import BpeSettings
+from weldlm.tokenizer.unigram_training import UnigramSettings
+from weldlm.tokenizer.wordpiece_training import WordPieceSettings
 
 __all__ = [
     "AddedToken",
     "BatchEncoding",
+    "BpeSettings",
     "DecodeStream",
     "EncodeStream",
     "LocatedIds",
@@ -19,4 +23,6 @@ __all__ = [
     "Tokenizer",
     "TokenizerConfig",
     "TokenizerParts",
+    "UnigramSettings",
+    "WordPieceSettings",
 ]

@@ -19,6 +19,7 @@ __all__ = [
     "WordPieceDecoder",
     "WordPieceModel",
     "bert_parts",
+    "bert_template",
 ]
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -70,6 +71,10 @@ class WordPieceModel:
     unk_token: str = "[UNK]"
     continuing_prefix: str = "##"
     max_chars_per_word: int = 100  # a longer word is unknown
+
+    @property
+    def algorithm(self) -> str:
+        return "WordPiece"
 
     def build(self, vocabulary: _tokenizer.Vocabulary) -> _tokenizer.Model:
         unk_id = vocabulary.id(self.unk_token.encode())
@@ -150,11 +155,11 @@ def bert_parts(
         ),
         pretokenizer=BertPretokenizer(),
         decoder=WordPieceDecoder(continuing_prefix),
-        template=_template(ids["[CLS]"], ids["[SEP]"]),
+        template=bert_template(ids["[CLS]"], ids["[SEP]"]),
     )
 
 
-def _template(cls_id: int, sep_id: int) -> Template:
+def bert_template(cls_id: int, sep_id: int) -> Template:
     first = (TemplatePiece((cls_id,)), TemplatePiece("A"), TemplatePiece((sep_id,)))
     second = (TemplatePiece("B", 1), TemplatePiece((sep_id,), 1))
     return Template(single=first, pair=first + second)

@@ -26,6 +26,10 @@ class BpeModel:
     hidden_ids: tuple[int, ...] = ()  # tokens that no piece is, whatever their bytes
     num_tokens: int | None = None  # the ids from here on are hidden too; None: there are none
 
+    @property
+    def algorithm(self) -> str:
+        return "byte-level BPE"
+
     def build(self, vocabulary: _tokenizer.Vocabulary) -> _tokenizer.ByteBpe:
         if self.ignore_merges:
             vocabulary = _without(vocabulary, self.hidden_ids, self.num_tokens)
@@ -38,6 +42,10 @@ class RankedBpeModel:
     the lowest id first, and a piece that is a token is that token."""
 
     hidden_ids: tuple[int, ...] = ()  # tokens that are never made of bytes: the special ones
+
+    @property
+    def algorithm(self) -> str:
+        return "byte-level BPE by ranks"
 
     def build(self, vocabulary: _tokenizer.Vocabulary) -> _tokenizer.ByteBpe:
         return _tokenizer.ByteBpe.of_ranks(_without(vocabulary, self.hidden_ids, None))

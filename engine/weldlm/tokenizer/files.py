@@ -1,11 +1,12 @@
 """Which reader a tokenizer's file asks for: decided by what is in it, not by its name."""
 
-import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from weldlm.gguf_file import is_gguf
 from weldlm.tokenizer.bert import SPECIAL_TOKENS, bert_parts
 from weldlm.tokenizer.gguf_tokenizer import read_gguf_tokenizer
 from weldlm.tokenizer.llama2c_vocabulary import is_llama2c_vocabulary, read_llama2c_vocabulary
@@ -32,6 +33,8 @@ _NAMES = (
 )
 _ENDINGS = (".tiktoken", ".model", ".gguf")
 _HEAD_BYTES = 1 << 16
+# the first value is an id, not a section of tokenizer.json
+_FLAT_OBJECT = re.compile(rb'[\xef\xbb\xbf\s]*\{\s*"(?:[^"\\]|\\.)*"\s*:\s*-?[0-9]')
 
 
 def find_tokenizer(folder: Path) -> Path:
@@ -58,12 +61,17 @@ def read_tokenizer_folder(
     """Reads the tokenizer in the folder of a model, with its special tokens and chat template.
 
     Args:
+        folder: or the file of a model: GGUF, which holds its tokenizer, or one with it beside.
         read: reads the file that was found, as `read_tokenizer_file` does.
 
     Raises:
         FileNotFoundError: there is none.
         ValueError: a file is damaged or asks for what this package does not do.
     """
+    if folder.is_file():
+        if is_gguf(folder):
+            return read(folder, {})
+        folder = folder.parent
     path = find_tokenizer(folder)
     parts, config = read(path, read_json_object(folder / "tokenizer_config.json"))
     given = read_config(folder)
@@ -102,9 +110,9 @@ def read_tokenizer_file(
 def _parts(path: Path, head: bytes, settings: Mapping[str, object]) -> TokenizerParts:
     if not head.strip():
         raise ValueError("the file is empty; expected a tokenizer")
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{" or path.suffix == ".json":
-        if _is_vocabulary(path):
-            return read_vocab_merges(path, path.with_name("merges.txt"))
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
+        if _FLAT_OBJECT.match(head):
+            return read_vocab_merges(path, _beside(path, "merges.txt"))
         return read_tokenizer_json(path)
     if is_llama2c_vocabulary(path):
         return read_llama2c_vocabulary(path)
@@ -113,7 +121,9 @@ def _parts(path: Path, head: bytes, settings: Mapping[str, object]) -> Tokenizer
     if _is_ranks(head):
         return read_tiktoken(path)
     if head.startswith(b"#version"):
-        return read_vocab_merges(path.with_name("vocab.json"), path)
+        return read_vocab_merges(_beside(path, "vocab.json"), path)
+    if path.suffix == ".json":
+        return read_tokenizer_json(path)  # which says what is wrong
     if _is_text(head):
         return _bert(path, settings)
     raise ValueError(
@@ -142,15 +152,12 @@ def _bert(path: Path, settings: Mapping[str, object]) -> TokenizerParts:
     )
 
 
-def _is_vocabulary(path: Path) -> bool:
-    """Whether the JSON is a flat object of ids, not a tokenizer.json."""
-    if not path.with_name("merges.txt").is_file():
-        return False
-    try:
-        fields = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(fields, dict) and type(next(iter(fields.values()), None)) is int
+def _beside(path: Path, name: str) -> Path:
+    """The other file of two."""
+    other = path.with_name(name)
+    if not other.is_file():
+        raise ValueError(f"there is no {name} beside it; expected vocab.json with merges.txt")
+    return other
 
 
 def _is_ranks(head: bytes) -> bool:

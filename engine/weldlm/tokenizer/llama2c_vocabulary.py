@@ -5,13 +5,14 @@ with byte fallback and a dummy prefix; llama2.c puts <s> before a text.
 """
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from weldlm.tokenizer.parts import Template, TemplatePiece, TokenizerParts
 from weldlm.tokenizer.sentencepiece import byte_of_piece
-from weldlm.tokenizer.spiece_model import PieceKind, SpieceModel, spiece_parts
+from weldlm.tokenizer.spiece_model import PieceKind, SpieceModel, check_kinds, spiece_parts
 
 __all__ = ["is_llama2c_vocabulary", "read_llama2c_vocabulary"]
 
@@ -39,14 +40,22 @@ def read_llama2c_vocabulary(path: Path) -> TokenizerParts:
     data = path.read_bytes()
     names: list[str] = []
     scores: list[float] = []
+    longest = int.from_bytes(data[:4], "little")
     position = 4
     while position < len(data):
         name, score, position = _record(data, position, len(names))
         names.append(name)
         scores.append(score)
+    if len(names) < len(_CONTROL):
+        raise ValueError(f"the file ends after record {len(names) - 1}; expected <s> and </s> too")
+    found = max(len(name.encode()) for name in names)
+    if found != longest:
+        raise ValueError(
+            f"the longest token has {found} bytes, but byte 0 says {longest}: the file is cut off "
+            "or damaged"
+        )
     names[:3] = _CONTROL
-    if len(set(names)) != len(names):
-        raise ValueError("a token is given twice; expected each token once")
+    _require_each_once(names)
     kinds = np.full(len(names), PieceKind.NORMAL, dtype=np.uint8)
     kinds[:3] = PieceKind.UNKNOWN, PieceKind.CONTROL, PieceKind.CONTROL
     is_byte = [byte_of_piece(name) is not None for name in names]
@@ -61,7 +70,16 @@ def read_llama2c_vocabulary(path: Path) -> TokenizerParts:
     )
     first = (TemplatePiece((1,)), TemplatePiece("A"))
     template = Template(single=first, pair=(*first, TemplatePiece("B", 1)))
+    check_kinds(model)
     return spiece_parts(model, template=template)
+
+
+def _require_each_once(names: Sequence[str]) -> None:
+    numbers: dict[str, int] = {}
+    for number, name in enumerate(names):
+        if name in numbers:
+            raise ValueError(f"record {number} is {name!r}, which record {numbers[name]} is too")
+        numbers[name] = number
 
 
 def _record(data: bytes, position: int, number: int) -> tuple[str, float, int]:

@@ -42,6 +42,9 @@ class Pretokenizer(Protocol):
 class Model(Protocol):
     """Turns a piece into ids."""
 
+    @property
+    def algorithm(self) -> str: ...
+
     def build(self, vocabulary: _tokenizer.Vocabulary) -> _tokenizer.Model: ...
 
 

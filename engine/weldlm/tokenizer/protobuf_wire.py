@@ -72,7 +72,7 @@ def read_fields(data: bytes, begin: int, end: int, message: Message) -> Iterator
         if known is None:
             raise ValueError(
                 f"{message.name} has the unknown field {number} at byte {position}; expected "
-                + ", ".join(f"{key} ({name})" for key, (name, _) in message.fields.items())
+                f"one of {', '.join(map(str, message.fields))}"
             )
         name, kind = known
         if wire_type != _WIRE_TYPES[kind]:

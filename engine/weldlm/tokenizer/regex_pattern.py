@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from itertools import chain, pairwise
-from types import ModuleType
 from typing import Any, Literal
 
 from weldlm import _tokenizer
@@ -37,12 +36,11 @@ class RegexPattern:
         """
         Raises:
             ValueError: the pattern has a construct that the engines do not agree on.
-            ModuleNotFoundError: the regex package is missing.
         """
         return _tokenizer.CallbackPretokenizer(self._spans())
 
     def _spans(self) -> Callable[[str], list[int]]:
-        regex = _regex()
+        regex = import_module("regex")
         translation = translate(self.pattern, self.engine)
         compiled = regex.compile(translation.source, regex.VERSION0)
         exchanges = _exchanges(translation.ranges)
@@ -58,16 +56,6 @@ class RegexPattern:
             return _pieces(matches, len(text), self.keeps)
 
         return spans
-
-
-def _regex() -> ModuleType:
-    try:
-        return import_module("regex")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "this tokenizer splits text by a regular expression of its own, which needs the "
-            "package regex: pip install regex"
-        ) from error
 
 
 def _pieces(matches: list[tuple[int, int]], size: int, keeps: str) -> list[int]:
@@ -117,7 +105,7 @@ def _classes() -> tuple[bytes, bytes]:
     codes: Any = [*range(first), *range(last + 1, len(ours))]
     text = "".join(map(chr, codes))
     for kind, source in _PROPERTIES.items():
-        for match in _regex().finditer(f"{source}+", text):
+        for match in import_module("regex").finditer(f"{source}+", text):
             begin, end = codes[match.start()], codes[match.end() - 1] + 1
             theirs[begin:end] = bytes([kind]) * (end - begin)
     return ours, bytes(theirs)

@@ -42,6 +42,10 @@ class UnigramModel:
     byte_ids: tuple[int, ...] = ()  # the token of each byte of unknown characters
     rules: Literal["sentencepiece", "tokenizers"]  # of rounding and of unknown characters
 
+    @property
+    def algorithm(self) -> str:
+        return "Unigram"
+
     def build(self, vocabulary: _tokenizer.Vocabulary) -> _tokenizer.Model:
         return _tokenizer.Unigram(
             vocabulary,
@@ -64,6 +68,10 @@ class ScoredBpeModel:
     unknown_id: int
     byte_ids: tuple[int, ...] = ()
 
+    @property
+    def algorithm(self) -> str:
+        return "SentencePiece BPE"
+
     def build(self, vocabulary: _tokenizer.Vocabulary) -> _tokenizer.Model:
         return _tokenizer.SentencePieceBpe.from_scores(
             vocabulary,
@@ -85,6 +93,10 @@ class RankedBpeModel:
     unknown_id: int
     fuse_unknown: bool
     byte_ids: tuple[int, ...] = ()
+
+    @property
+    def algorithm(self) -> str:
+        return "SentencePiece BPE by ranks"
 
     def build(self, vocabulary: _tokenizer.Vocabulary) -> _tokenizer.Model:
         return _tokenizer.SentencePieceBpe.from_merges(

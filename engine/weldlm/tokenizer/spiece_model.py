@@ -25,6 +25,7 @@ from weldlm.tokenizer.sentencepiece import (
 __all__ = [
     "PieceKind",
     "SpieceModel",
+    "check_kinds",
     "parse_spiece_model",
     "parts_of_spiece_model",
     "read_spiece_model",
@@ -276,11 +277,12 @@ def parse_spiece_model(data: bytes) -> SpieceModel:
         escape_whitespaces=flag(normalizer, "escape_whitespaces", True),
         treat_whitespace_as_suffix=flag(trainer, "treat_whitespace_as_suffix", False),
     )
-    _check_kinds(model)
+    check_kinds(model)
     return model
 
 
-def _check_kinds(model: SpieceModel) -> None:
+def check_kinds(model: SpieceModel) -> None:
+    """Raises ValueError where the types of the pieces do not fit together."""
     unknown_ids = model.ids(PieceKind.UNKNOWN)
     if len(unknown_ids) != 1:
         raise ValueError(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self, TypeAlias, Unpack
 
 from weldlm.atomic_file import replace_text
+from weldlm.tokenizer.algorithms import Algorithm, Settings, learn, settings_of
 from weldlm.tokenizer.batch_encoding import BatchEncoding
 from weldlm.tokenizer.batch_options import BatchOptions, encode_rows
 from weldlm.tokenizer.chat_template import Messages, render_chat, render_segments
@@ -16,11 +17,9 @@ from weldlm.tokenizer.files import read_tokenizer_file, read_tokenizer_folder
 from weldlm.tokenizer.parts import TokenizerParts
 from weldlm.tokenizer.tokenizer_config import TokenizerConfig, write_config
 from weldlm.tokenizer.tokenizer_json import write_tokenizer_json
-from weldlm.tokenizer.training import train_bpe
+from weldlm.tokenizer.training import END_OF_TEXT, Progress
 
 __all__ = ["Tokenizer"]
-
-END_OF_TEXT = "<|endoftext|>"
 
 _Loaded: TypeAlias = tuple[Compiled, TokenizerConfig]
 _Read: TypeAlias = Callable[[Path, Mapping[str, object]], _Loaded]
@@ -52,37 +51,45 @@ class Tokenizer(Codec):
         texts: Iterable[str],
         vocab_size: int,
         *,
-        special_tokens: Sequence[str] = (END_OF_TEXT,),
-        min_frequency: int = 2,
+        algorithm: Algorithm | Settings = "bpe",
+        special_tokens: Sequence[str] | None = None,
+        min_frequency: int | None = None,
         allow_smaller: bool = False,
         num_threads: int | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> Self:
-        """Learns byte-level BPE; the merges are those of the BpeTrainer of tokenizers 0.23.
+        """Learns a vocabulary: the merges of byte-level BPE, WordPiece as BERT's, or Unigram.
+
+        BPE and WordPiece learn what the trainers of tokenizers 0.23 do, Unigram what that of
+        sentencepiece does.
 
         Args:
             texts: read once, in bounded batches; special tokens in them count as plain text.
-            vocab_size: special tokens, 256 bytes and merged tokens.
-            special_tokens: take the ids from 0.
-            min_frequency: pairs that occur less often are not merged.
+            vocab_size: special tokens, bytes or characters, and longer tokens.
+            algorithm: by its name, or its settings: `BpeSettings`, `WordPieceSettings`,
+                `UnigramSettings`.
+            special_tokens: take the ids from 0. Default: <|endoftext|> of BPE, [PAD] [UNK] [CLS]
+                [SEP] [MASK] of WordPiece, <unk> <s> </s> of Unigram.
+            min_frequency: pairs that occur less often are not merged, by default 2.
             allow_smaller: take as many tokens as the texts support where that is fewer.
             num_threads: default all cores; the result does not depend on it.
-            progress: called now and then with the number of tokens so far and vocab_size.
+            progress: called now and then with how much is done, and how much there is to do.
 
         Raises:
             ValueError: the texts do not support vocab_size tokens, and allow_smaller is not set.
         """
-        return cls(
-            train_bpe(
-                texts,
-                vocab_size=vocab_size,
-                special_tokens=special_tokens,
-                min_frequency=min_frequency,
-                allow_smaller=allow_smaller,
-                num_threads=num_threads,
-                progress=progress,
-            )
+        settings = settings_of(
+            algorithm, special_tokens=special_tokens, min_frequency=min_frequency
         )
+        parts, config = learn(
+            texts,
+            vocab_size,
+            settings,
+            allow_smaller=allow_smaller,
+            num_threads=num_threads,
+            progress=progress,
+        )
+        return cls(parts, config)
 
     @classmethod
     def from_file(cls, path: str | Path, *, use_cache: bool = True) -> Self:
@@ -99,17 +106,18 @@ class Tokenizer(Codec):
         return cls._read(Path(path), _read_file, use_cache)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, use_cache: bool = True) -> Self:
-        """Reads the tokenizer of a model's folder, with its special tokens and chat template.
+    def from_pretrained(cls, path: str | Path, *, use_cache: bool = True) -> Self:
+        """Reads the tokenizer of a model, with its special tokens and chat template.
 
         Args:
+            path: the model's folder or file, as `load_pretrained` takes it.
             use_cache: as in `from_file`.
 
         Raises:
-            FileNotFoundError: the folder has no tokenizer.
+            FileNotFoundError: the model has no tokenizer.
             ValueError: a file is damaged or asks for what this package does not do.
         """
-        return cls._read(Path(folder), read_tokenizer_folder, use_cache)
+        return cls._read(Path(path), read_tokenizer_folder, use_cache)
 
     @classmethod
     def _read(cls, path: Path, read: Callable[[Path, _Read], _Loaded], use_cache: bool) -> Self:
@@ -131,6 +139,11 @@ class Tokenizer(Codec):
     def save(self, path: str | Path) -> None:
         """Writes a tokenizer.json that the tokenizers library reads with equal ids."""
         write_tokenizer_json(Path(path), self.parts)
+
+    @property
+    def algorithm(self) -> str:
+        """What makes tokens of text: "byte-level BPE", "WordPiece", "Unigram" and the like."""
+        return self.parts.model.algorithm
 
     def role_id(self, role: str) -> int | None:
         """The id of a special token by its role, such as "pad_token"; None if there is none."""

@@ -1,8 +1,7 @@
 """Learns Unigram: counts words in bounded batches of text, then drops pieces of a large set."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -10,9 +9,15 @@ from weldlm import _tokenizer
 from weldlm.tokenizer.parts import Template, TemplatePiece, TokenizerParts
 from weldlm.tokenizer.sentencepiece import SpieceNormalizer
 from weldlm.tokenizer.spiece_model import PieceKind, SpieceModel, spiece_parts
-from weldlm.tokenizer.training import available_threads, text_batches
+from weldlm.tokenizer.training import Progress, available_threads, feed
 
-__all__ = ["SENTENCEPIECE_LAYOUT", "T5_LAYOUT", "SpecialLayout", "train_unigram"]
+__all__ = [
+    "SENTENCEPIECE_LAYOUT",
+    "T5_LAYOUT",
+    "SpecialLayout",
+    "UnigramSettings",
+    "train_unigram",
+]
 
 _NUM_SEEDS = 1_000_000
 _NORMALIZER = SpieceNormalizer()
@@ -47,76 +52,6 @@ SENTENCEPIECE_LAYOUT = SpecialLayout(("<unk>", "<s>", "</s>"))
 T5_LAYOUT = SpecialLayout(("<pad>", "</s>", "<unk>"), end_token="</s>")
 
 
-def train_unigram(
-    texts: Iterable[str],
-    *,
-    vocab_size: int,
-    layout: SpecialLayout = SENTENCEPIECE_LAYOUT,
-    byte_fallback: bool = False,
-    normalizer: SpieceNormalizer = _NORMALIZER,
-    character_coverage: float = 0.9995,
-    max_piece_length: int = 16,
-    num_sub_iterations: int = 2,
-    shrinking_factor: float = 0.75,
-    allow_smaller: bool = False,
-    num_threads: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> TokenizerParts:
-    """Learns a vocabulary as the trainer of sentencepiece does; a text is one of its sentences.
-
-    Args:
-        texts: read once, in bounded batches; special tokens in them count as plain text.
-        vocab_size: special tokens, characters and longer pieces.
-        layout: the special tokens and their ids.
-        byte_fallback: unknown characters become tokens of bytes, which follow the special tokens.
-        normalizer: what texts go through here and later, such as the rules of a charsmap.
-        character_coverage: the share of the text that characters with a token make up.
-        max_piece_length: in characters.
-        num_sub_iterations: steps of EM between two removals of pieces.
-        shrinking_factor: the share of the pieces that a removal keeps.
-        allow_smaller: take as many pieces as the texts support where that is fewer.
-        progress: called now and then with the number of pieces that are left and vocab_size.
-
-    Raises:
-        ValueError: the texts do not support vocab_size tokens, and allow_smaller is not set; or
-            their characters alone are more.
-    """
-    if isinstance(texts, str):
-        raise TypeError("texts is one str, expected several: pass [texts]")
-    _require_metaspaces(normalizer)
-    special = _special_pieces(layout, byte_fallback)
-    threads = available_threads(num_threads)
-    trainer = _tokenizer.UnigramTrainer(normalizer.build())
-    for batch in text_batches(texts):
-        trainer.feed(batch, threads)
-    pieces, scores = trainer.train(
-        vocab_size,
-        len(special),
-        character_coverage,
-        max_piece_length,
-        _NUM_SEEDS,
-        num_sub_iterations,
-        shrinking_factor,
-        threads,
-        None if progress is None else lambda left: progress(left, vocab_size),
-    )
-    # a special token is no piece of text, so one that was found too is left out
-    rows = [
-        (piece.decode(), score)
-        for piece, score in zip(pieces, scores.tolist(), strict=True)
-        if piece.decode() not in special
-    ]
-    _require_size(len(special) + len(rows), vocab_size, allow_smaller)
-    model = SpieceModel(
-        pieces=[*special, *(piece for piece, _ in rows)],
-        scores=np.array([0.0] * len(special) + [score for _, score in rows], dtype=np.float32),
-        kinds=np.array([*special.values(), *[PieceKind.NORMAL] * len(rows)], dtype=np.uint8),
-        byte_fallback=byte_fallback,
-        **_normalizer_fields(normalizer),
-    )
-    return spiece_parts(model, template=layout.template())
-
-
 def _require_metaspaces(normalizer: SpieceNormalizer) -> None:
     if not normalizer.escape_whitespaces or normalizer.treat_whitespace_as_suffix:
         raise ValueError(
@@ -127,12 +62,89 @@ def _require_metaspaces(normalizer: SpieceNormalizer) -> None:
         raise ValueError(f"normalizer keeps {normalizer.kept}, expected no strings")
 
 
-def _special_pieces(layout: SpecialLayout, byte_fallback: bool) -> dict[str, PieceKind]:
-    kinds = dict.fromkeys(layout.tokens, PieceKind.CONTROL)
-    kinds[layout.unknown_token] = PieceKind.UNKNOWN
-    if byte_fallback:
-        kinds |= {f"<0x{byte:02X}>": PieceKind.BYTE for byte in range(256)}
-    return kinds
+@dataclass(frozen=True, slots=True)
+class UnigramSettings:
+    """What is learned, by the rules of the trainer of sentencepiece."""
+
+    layout: SpecialLayout = SENTENCEPIECE_LAYOUT  # special tokens and their ids
+    byte_fallback: bool = False  # unknown characters become tokens of bytes, behind the special
+    normalizer: SpieceNormalizer = _NORMALIZER  # texts go through it here and later
+    character_coverage: float = 0.9995  # share of the text that characters with a token make up
+    max_piece_length: int = 16  # in characters
+    num_sub_iterations: int = 2  # steps of EM between two removals of pieces
+    shrinking_factor: float = 0.75  # share of the pieces that a removal keeps
+
+    def __post_init__(self) -> None:
+        _require_metaspaces(self.normalizer)
+
+    def special_pieces(self) -> dict[str, PieceKind]:
+        """Tokens that are not learned, by id."""
+        kinds = dict.fromkeys(self.layout.tokens, PieceKind.CONTROL)
+        kinds[self.layout.unknown_token] = PieceKind.UNKNOWN
+        if self.byte_fallback:
+            kinds |= {f"<0x{byte:02X}>": PieceKind.BYTE for byte in range(256)}
+        return kinds
+
+
+def train_unigram(
+    texts: Iterable[str],
+    vocab_size: int,
+    settings: UnigramSettings = UnigramSettings(),
+    *,
+    allow_smaller: bool = False,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+) -> TokenizerParts:
+    """Learns a vocabulary as the trainer of sentencepiece does; a text is one of its sentences.
+
+    Args:
+        texts: read once, in bounded batches; special tokens in them count as plain text.
+        vocab_size: special tokens, characters and longer pieces.
+        allow_smaller: take as many pieces as the texts support where that is fewer.
+        progress: called now and then with the number of pieces that are left and vocab_size.
+
+    Raises:
+        ValueError: the texts do not support vocab_size tokens, and allow_smaller is not set; or
+            their characters alone are more.
+    """
+    special = settings.special_pieces()
+    threads = available_threads(num_threads)
+    trainer = _tokenizer.UnigramTrainer(settings.normalizer.build())
+    feed(trainer, texts, threads)
+    pieces, scores = trainer.train(
+        vocab_size,
+        len(special),
+        settings.character_coverage,
+        settings.max_piece_length,
+        _NUM_SEEDS,
+        settings.num_sub_iterations,
+        settings.shrinking_factor,
+        threads,
+        None if progress is None else lambda left: progress(left, vocab_size),
+    )
+    # a special token is no piece of text, so one that was found too is left out
+    rows = [
+        (piece.decode(), score)
+        for piece, score in zip(pieces, scores.tolist(), strict=True)
+        if piece.decode() not in special
+    ]
+    _require_size(len(special) + len(rows), vocab_size, allow_smaller)
+    return _parts(settings, special, rows)
+
+
+def _parts(
+    settings: UnigramSettings, special: dict[str, PieceKind], rows: Sequence[tuple[str, float]]
+) -> TokenizerParts:
+    model = SpieceModel(
+        pieces=[*special, *(piece for piece, _ in rows)],
+        scores=np.array([0.0] * len(special) + [score for _, score in rows], dtype=np.float32),
+        kinds=np.array([*special.values(), *[PieceKind.NORMAL] * len(rows)], dtype=np.uint8),
+        byte_fallback=settings.byte_fallback,
+        charsmap=settings.normalizer.charsmap,
+        add_dummy_prefix=settings.normalizer.add_dummy_prefix,
+        remove_extra_whitespaces=settings.normalizer.remove_extra_whitespaces,
+    )
+    return spiece_parts(model, template=settings.layout.template())
 
 
 def _require_size(num_tokens: int, vocab_size: int, allow_smaller: bool) -> None:
@@ -146,11 +158,3 @@ def _require_size(num_tokens: int, vocab_size: int, allow_smaller: bool) -> None
             f"vocab_size is {vocab_size}, but these texts support {num_tokens} tokens; give more "
             f"text, or ask for {num_tokens} or fewer"
         )
-
-
-def _normalizer_fields(normalizer: SpieceNormalizer) -> dict[str, Any]:
-    return {
-        "charsmap": normalizer.charsmap,
-        "add_dummy_prefix": normalizer.add_dummy_prefix,
-        "remove_extra_whitespaces": normalizer.remove_extra_whitespaces,
-    }

@@ -1,6 +1,6 @@
-"""Model folders in Hugging Face's form: config.json and tensors, both ways."""
+"""Models on the disk: Hugging Face folders both ways, GGUF files and those of llama2.c in."""
 
-from weldlm.weights.model_json import load_config
+from weldlm.weights.model_path import StoredModel, load_config, open_model
 from weldlm.weights.pretrained import load_pretrained, save_pretrained
 
-__all__ = ["load_config", "load_pretrained", "save_pretrained"]
+__all__ = ["StoredModel", "load_config", "load_pretrained", "open_model", "save_pretrained"]

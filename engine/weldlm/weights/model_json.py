@@ -10,29 +10,35 @@ import torch
 from weldlm.config import ModelConfig
 from weldlm.families import FAMILIES, Family, HeadFormat
 from weldlm.heads import Model
+from weldlm.text_file import decode_text, parse_json
 from weldlm.weights.config_fields import check_fields
 
-__all__ = ["head_format", "load_config", "their_config"]
+__all__ = ["head_format", "read_config", "read_json", "their_config"]
 
 # what transformers writes nothing for
 _NO_LABELS = ("LABEL_0", "LABEL_1")
 
 
-def load_config(folder: str | Path) -> ModelConfig:
-    """Reads `config.json`.
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads the fields of config.json.
 
     Raises:
-        FileNotFoundError: there is none.
+        ValueError: it is no JSON object.
+    """
+    text = decode_text(path.read_bytes(), str(path))
+    theirs = parse_json(text, str(path), expected="the fields of a model")
+    if not isinstance(theirs, dict):
+        raise ValueError(f"{path} holds no JSON object; expected the fields of a model")
+    return theirs
+
+
+def read_config(theirs: dict[str, Any], path: Path) -> ModelConfig:
+    """Reads the fields of config.json; errors begin with `path`.
+
+    Raises:
         ValueError: an unsupported model type, a missing field, or a field with an unsupported
             value that would change the maths.
     """
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; expected a model folder with config.json")
-    try:
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
     family = _family(theirs, path)
     for name, expected in {**family.required, "quantization_config": None}.items():
         if theirs.get(name) not in (None, expected):
@@ -43,8 +49,15 @@ def load_config(folder: str | Path) -> ModelConfig:
         check_fields(theirs)
         return _read(theirs, family)
     except KeyError as error:
-        raise ValueError(f"{path} lacks the field {error.args[0]!r}") from error
-    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} lacks the field {error.args[0]!r}; expected all that decide the maths; add it"
+        ) from error
+    except (TypeError, AttributeError, ArithmeticError) as error:
+        raise ValueError(
+            f"{path} has a field of a wrong type or size ({error}); expected those of the "
+            f"{theirs['model_type']} format; compare it with the original"
+        ) from error
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -106,9 +119,9 @@ def _read(theirs: dict[str, Any], family: Family) -> ModelConfig:
     return dataclasses.replace(family.read(theirs), **_common_fields(theirs))
 
 
-def _family(theirs: Any, path: Path) -> Family:
-    model_type = theirs.get("model_type") if isinstance(theirs, dict) else None
-    if model_type not in FAMILIES:
+def _family(theirs: dict[str, Any], path: Path) -> Family:
+    model_type = theirs.get("model_type")
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise ValueError(f"{path}: model_type {model_type!r} is not supported; expected {known}")
     return FAMILIES[model_type]

@@ -14,13 +14,11 @@ from weldlm.atomic_file import replace_text
 from weldlm.config import ModelConfig
 from weldlm.families import FAMILIES, Family, HeadFormat, Rule
 from weldlm.heads import CausalLM, Model
-from weldlm.weights.model_json import head_format, load_config, their_config
-from weldlm.weights.tensor_files import (
-    DEFAULT_SHARD_BYTES,
-    TensorFiles,
-    TensorPlan,
-    write_tensors,
-)
+from weldlm.memory import require_memory, require_table_memory
+from weldlm.weights.model_json import head_format, their_config
+from weldlm.weights.model_path import open_model
+from weldlm.weights.tensor_files import DEFAULT_SHARD_BYTES, TensorPlan, write_tensors
+from weldlm.weights.tensor_source import TensorSource
 
 __all__ = ["load_pretrained", "save_pretrained"]
 
@@ -55,14 +53,14 @@ def save_pretrained(
 
 @overload
 def load_pretrained(
-    folder: str | Path,
+    path: str | Path,
     *,
     device: torch.device | str = ...,
     dtype: torch.dtype | None = ...,
 ) -> CausalLM: ...
 @overload
 def load_pretrained(
-    folder: str | Path,
+    path: str | Path,
     head: type[M],
     *,
     labels: Sequence[str] | None = ...,
@@ -71,7 +69,7 @@ def load_pretrained(
     dtype: torch.dtype | None = ...,
 ) -> M: ...
 def load_pretrained(
-    folder: str | Path,
+    path: str | Path,
     head: type[Model] = CausalLM,
     *,
     labels: Sequence[str] | None = None,
@@ -79,37 +77,40 @@ def load_pretrained(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
 ) -> Model:
-    """Reads a model folder. Tensors of heads other than `head` are left out.
+    """Reads a model. Tensors of heads other than `head` are left out.
 
     Args:
-        folder: holds config.json and model.safetensors, shards with their index, or torch's .bin
-            files, from which nothing but tensors is taken.
+        path: a folder with config.json and model.safetensors, shards with their index, or torch's
+            .bin files, from which nothing but tensors is taken; a GGUF file or a folder with one;
+            a .bin model of llama2.c or a folder with one.
         head: what the model is for.
         labels: names of a classifier's outputs; those of the folder where None.
         has_new_head: weights of the head that the folder lacks are drawn from torch's generator.
         device: where the weights go.
-        dtype: of the weights; as stored where None.
+        dtype: of the weights; as stored where None, fp32 where they are quantized.
 
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: the configuration is not supported, or a tensor is missing, surplus, damaged or
             of another shape.
     """
-    folder = Path(folder)
-    config = load_config(folder)
+    stored = open_model(path)
+    path, config, files = stored.path, stored.config, stored.tensors
     if labels is not None:
         config = dataclasses.replace(config, labels=tuple(labels))
     family, form = FAMILIES[config.family], head_format(config, head)
-    files = TensorFiles(folder, _renamed(family))
-    _check_zeros(files, family, folder)
+    dtype = dtype or files.dtype
+    _check_zeros(files, family, path)
     if _has_own_head(files, family):
         config = dataclasses.replace(config, tie_embeddings=False)
+    require_table_memory(config)
     with torch.device("meta"):
         model = head(config)
     rules = dict(_rules(config, family, form))
     drawn = _drawn_names(rules, files) if has_new_head else set()
     read = {name: rule for name, rule in rules.items() if name not in drawn}
-    _check(model, read, files, family, folder)
+    _check(model, read, files, family, path)
+    _check_memory(model, path, dtype, device)
     state = {name: _drawn(name, model.get_parameter(name)).to(device, dtype) for name in drawn}
     # the largest first, while the least of the others lies in memory beside it
     for name in sorted(read, key=lambda name: -model.get_parameter(name).numel()):
@@ -117,6 +118,18 @@ def load_pretrained(
     _fill_shared(model, state)
     model.load_state_dict(state, assign=True)
     return model.to(device)
+
+
+def _check_memory(
+    model: Model, path: Path, dtype: torch.dtype | None, device: torch.device | str
+) -> None:
+    num_weights = sum(weight.numel() for weight in model.parameters())
+    require_memory(
+        num_weights * (dtype or torch.float16).itemsize,  # where stored in fp32, even more
+        f"{path}: loading {num_weights:,} weights",
+        advice="take a smaller model, a narrower dtype or another device",
+        device=device,
+    )
 
 
 def _rules(config: ModelConfig, family: Family, head: HeadFormat) -> Iterator[tuple[str, Rule]]:
@@ -131,7 +144,7 @@ def _rules(config: ModelConfig, family: Family, head: HeadFormat) -> Iterator[tu
             yield ours, dataclasses.replace(rule, ours=ours, theirs=theirs)
 
 
-def _drawn_names(rules: dict[str, Rule], files: TensorFiles) -> set[str]:
+def _drawn_names(rules: dict[str, Rule], files: TensorSource) -> set[str]:
     """Tensors of the head of which the files hold nothing."""
     return {
         ours
@@ -189,28 +202,13 @@ def _maker(part: Tensor, rule: Rule, dtype: torch.dtype | None) -> Callable[[], 
     return make
 
 
-def _renamed(family: Family) -> Callable[[str], str | None]:
-    """The name that the model with a head gives a tensor; None for constants."""
-
-    def rename(name: str) -> str | None:
-        if name.endswith(family.ignored):
-            return None
-        for old, new in family.renamed.items():
-            if name.endswith(old):
-                name = name.removesuffix(old) + new
-        is_full = name.startswith((family.prefix, *family.head_prefixes))
-        return name if is_full else family.prefix + name
-
-    return rename
-
-
-def _check_zeros(files: TensorFiles, family: Family, folder: Path) -> None:
+def _check_zeros(files: TensorSource, family: Family, path: Path) -> None:
     for name in family.zero:
         if name in files and files.read(name).count_nonzero():
-            raise ValueError(f"{folder}: the tensor {name!r} is not zero, which is not supported")
+            raise ValueError(f"{path}: the tensor {name!r} is not zero, which is not supported")
 
 
-def _has_own_head(files: TensorFiles, family: Family) -> bool:
+def _has_own_head(files: TensorSource, family: Family) -> bool:
     """Whether the file holds a head that differs from the embedding, whatever config.json says."""
     head = "lm_head.weight"
     if head not in files or family.tokens not in files:
@@ -221,19 +219,19 @@ def _has_own_head(files: TensorFiles, family: Family) -> bool:
 
 
 def _check(
-    model: Model, rules: dict[str, Rule], files: TensorFiles, family: Family, folder: Path
+    model: Model, rules: dict[str, Rule], files: TensorSource, family: Family, path: Path
 ) -> None:
     """Whether the files hold what the model has and nothing else, before anything is read."""
     for ours, rule in rules.items():
         for name in rule.theirs:
             if name not in files:
-                raise ValueError(f"{folder} lacks the tensor {name!r}")
+                raise ValueError(f"{path} lacks the tensor {name!r}")
         expected = tuple(model.get_parameter(ours).shape)
         shape = _joined_shape(rule, [files.shape(name) for name in rule.theirs])
         if shape != expected:
             raise ValueError(
-                f"{folder}: the tensor for {ours} has shape {shape}; expected {expected} from "
-                "config.json"
+                f"{path}: the tensor for {ours} has shape {shape}; expected {expected} from "
+                "the configuration"
             )
     used = {name for rule in rules.values() for name in rule.theirs}
     surplus = [
@@ -243,7 +241,7 @@ def _check(
     ]
     if surplus:
         raise ValueError(
-            f"{folder} holds the tensor {min(surplus)!r}, which {model.config.family} lacks"
+            f"{path} holds the tensor {min(surplus)!r}, which {model.config.family} lacks"
         )
 
 
@@ -259,7 +257,7 @@ def _joined_shape(rule: Rule, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
 
 
 def _take(
-    files: TensorFiles, rule: Rule, device: torch.device | str, dtype: torch.dtype | None
+    files: TensorSource, rule: Rule, device: torch.device | str, dtype: torch.dtype | None
 ) -> Tensor:
     """A copy, which nothing that happens to the file can change."""
     parts = [files.read(name) for name in rule.theirs]

@@ -17,12 +17,20 @@ from torch import Tensor
 
 from weldlm.atomic_file import replace_file, replace_text
 
-__all__ = ["DEFAULT_SHARD_BYTES", "TensorFiles", "TensorPlan", "write_tensors"]
+__all__ = ["DEFAULT_SHARD_BYTES", "TensorFiles", "TensorPlan", "has_tensor_files", "write_tensors"]
 
 DEFAULT_SHARD_BYTES = 5_000_000_000
 
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_PICKLED, _PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+# how the header of safetensors names those of pickles
+_STORED_AS = {
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float64: "F64",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,7 @@ class _Stored:
     path: Path
     name: str
     shape: tuple[int, ...]
+    stored_as: str
 
 
 class TensorFiles:
@@ -42,15 +51,17 @@ class TensorFiles:
         ValueError: a file is damaged, or holds something that is not a plain tensor.
     """
 
+    dtype = None
+
     def __init__(self, folder: Path, rename: Callable[[str], str | None]) -> None:
         self._stored: dict[str, _Stored] = {}
         self._pickled: dict[Path, dict[str, Tensor]] = {}
         for path in _tensor_files(folder):
-            shapes = self._shapes_in_pickle(path) if path.suffix == ".bin" else _shapes_in(path)
-            for name, shape in shapes.items():
-                renamed = rename(name)
+            is_pickle = path.suffix == ".bin"
+            for stored in self._in_pickle(path) if is_pickle else _in_safetensors(path):
+                renamed = rename(stored.name)
                 if renamed is not None:
-                    self._stored[renamed] = _Stored(path, name, shape)
+                    self._stored[renamed] = stored
 
     @property
     def names(self) -> list[str]:
@@ -61,6 +72,9 @@ class TensorFiles:
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._stored[name].shape
+
+    def stored_as(self, name: str) -> str:
+        return self._stored[name].stored_as
 
     def read(self, name: str) -> Tensor:
         """Returns a view of the file.
@@ -84,7 +98,7 @@ class TensorFiles:
             )
         return tensor
 
-    def _shapes_in_pickle(self, path: Path) -> dict[str, tuple[int, ...]]:
+    def _in_pickle(self, path: Path) -> list[_Stored]:
         try:
             tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except pickle.UnpicklingError as error:
@@ -99,7 +113,10 @@ class TensorFiles:
         ):
             raise ValueError(f"{path} holds something else than tensors by name")
         self._pickled[path] = tensors
-        return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        return [
+            _Stored(path, name, tuple(tensor.shape), _STORED_AS.get(tensor.dtype, "other"))
+            for name, tensor in tensors.items()
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,21 +167,31 @@ def _shards(plans: Mapping[str, TensorPlan], max_shard_bytes: int) -> list[list[
     return shards
 
 
-def _shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+def _in_safetensors(path: Path) -> list[_Stored]:
     try:
         with safe_open(path, framework="pt") as file:
             names: Iterable[str] = file.keys()
-            return {name: tuple(file.get_slice(name).get_shape()) for name in names}
+            parts = [(name, file.get_slice(name)) for name in names]
+            return [
+                _Stored(path, name, tuple(part.get_shape()), part.get_dtype())
+                for name, part in parts
+            ]
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
+def has_tensor_files(folder: Path) -> bool:
+    """Whether a folder holds weights in one of the forms that are read here."""
+    names = (_INDEX, _WHOLE, _PICKLED_INDEX, _PICKLED)
+    return any((folder / name).is_file() for name in names)
+
+
 def _tensor_files(folder: Path) -> list[Path]:
     """The first of the forms in which weights come that is there."""
-    for index in (folder / _INDEX, folder / "pytorch_model.bin.index.json"):
+    for index in (folder / _INDEX, folder / _PICKLED_INDEX):
         if index.is_file():
             return _files_of_index(index)
-    binary = folder / "pytorch_model.bin"
+    binary = folder / _PICKLED
     if not (folder / _WHOLE).is_file() and binary.is_file():
         return [binary]
     return [_existing(folder / _WHOLE)]

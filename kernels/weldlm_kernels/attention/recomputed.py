@@ -51,8 +51,12 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 
 def _backward(ctx: Any, grad_out: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    grad_q, grad_k, grad_v, grad_bias = _backward_op(grad_out, *ctx.saved_tensors, *ctx.settings)
-    has_bias = ctx.saved_tensors[3] is not None
+    # read once: activation checkpointing hands each saved tensor out a single time
+    q, k, v, relative_bias, *offsets = ctx.saved_tensors
+    grad_q, grad_k, grad_v, grad_bias = _backward_op(
+        grad_out, q, k, v, relative_bias, *offsets, *ctx.settings
+    )
+    has_bias = relative_bias is not None
     return grad_q, grad_k, grad_v, grad_bias if has_bias else None, *(None,) * 8
 
 

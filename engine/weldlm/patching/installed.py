@@ -1,0 +1,78 @@
+"""How a forward is replaced: on the instance, by an attribute that is taken away again.
+
+The attribute is a `functools.partial` of a function of this package, so that copying and pickling
+a model copy it too, bound to the copied module.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+__all__ = ["has_own_forward", "install", "is_installed", "uninstall"]
+
+_PACKAGE = __name__.rpartition(".")[0]
+
+
+def install(module: nn.Module, forward: Callable[..., Any], settings: tuple[Any, ...]) -> None:
+    """Makes `module(*args)` call `forward(module, *settings, *args)`."""
+    replaced = partial(forward, module, *settings)
+    # the parameters are what the Trainer of transformers chooses columns of a data set by;
+    # annotations are left out, because not all of them can be pickled
+    signature = inspect.signature(type(module).forward)
+    _, *parameters = (
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in signature.parameters.values()
+    )
+    replaced.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    module.forward = replaced
+
+
+def has_own_forward(module: nn.Module) -> bool:
+    """Whether the instance has a forward besides that of its class."""
+    return "forward" in vars(module)
+
+
+def is_installed(module: nn.Module) -> bool:
+    """Whether that forward is one of ours."""
+    forward = vars(module).get("forward")
+    return isinstance(forward, partial) and forward.func.__module__.startswith(f"{_PACKAGE}.")
+
+
+def uninstall(model: nn.Module) -> None:
+    """Takes every forward of ours out of `model`, which may be a copy of the patched one.
+
+    Raises:
+        RuntimeError: somebody has wrapped one since.
+    """
+    for path, module in model.named_modules():
+        if has_own_forward(module) and not is_installed(module) and _is_wrapped(module):
+            raise RuntimeError(
+                f"the replaced forward of {path or 'the model'} was wrapped since by "
+                f"{vars(module)['forward']!r}; undo that first, then revert"
+            )
+    for module in model.modules():
+        if is_installed(module):
+            del module.forward
+
+
+def _is_wrapped(module: nn.Module) -> bool:
+    """Whether one of our forwards is found behind what the instance has."""
+    seen: list[Any] = [vars(module)["forward"]]
+    for function in seen:  # grows while it is walked
+        if isinstance(function, partial) and function.func.__module__.startswith(f"{_PACKAGE}."):
+            return True
+        seen.extend(_inner_functions(function, seen))
+    return False
+
+
+def _inner_functions(function: Any, seen: list[Any]) -> Iterator[Any]:
+    cells = getattr(function, "__closure__", None) or ()
+    values = [cell.cell_contents for cell in cells]
+    values += [getattr(function, name, None) for name in ("__wrapped__", "__func__", "func")]
+    values += [getattr(function, "model_forward", None)]  # accelerate's conversion of outputs
+    for value in values:
+        if callable(value) and not any(value is one for one in seen):
+            yield value

@@ -1,0 +1,326 @@
+"""The table: classes of modules, and what computes their forward instead.
+
+A class is known by its full name and by the parameters of its forward. One that has the name but
+takes something else is of a version that nobody has tested here, and is kept.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from weldlm.patching import attention, rows, stacks
+from weldlm.patching.losses import LossSpec, language_loss
+
+__all__ = ["KINDS", "LEFT_TO_TORCH", "READS_NO_PADDING", "TESTED_TRANSFORMERS", "Kind", "kind_of"]
+
+# versions of transformers that the tests have run with: first, and the first one that is not
+TESTED_TRANSFORMERS = ("5.23", "5.24")
+
+Role = Literal["rows", "attention", "stack", "loss"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What becomes of the modules of a class."""
+
+    role: Role
+    kernel: str  # what the report calls it
+    forward: Callable[..., Any]  # (module, *settings, *arguments)
+    names: tuple[str, ...]  # parameters of the forward of the class
+    settings: tuple[Any, ...] = ()
+    obstacle: Callable[[Any], str | None] = lambda _: None  # why this module is kept
+
+
+# modules that are fastest as they are
+LEFT_TO_TORCH = {
+    "Linear": "PyTorch's GEMM",
+    "Conv1D": "PyTorch's GEMM",
+    "Embedding": "PyTorch's lookup",
+    "BartScaledWordEmbedding": "PyTorch's lookup",
+    "BartLearnedPositionalEmbedding": "PyTorch's lookup",
+    "Dropout": "PyTorch's dropout, with its random numbers",
+    "Identity": "nothing to compute",
+}
+
+# models without a kernel of their own whose outputs do not depend on the states of padding
+READS_NO_PADDING = (
+    "BartForSequenceClassification",
+    "BartModel",
+    "BertForSequenceClassification",
+    "GPT2ForSequenceClassification",
+    "LlamaForSequenceClassification",
+    "MistralForSequenceClassification",
+    "ModernBertForSequenceClassification",
+    "Qwen2ForSequenceClassification",
+    "Qwen3ForSequenceClassification",
+    "RobertaForSequenceClassification",
+    "T5EncoderModel",
+    "T5ForSequenceClassification",
+    "T5Model",
+)
+
+
+def kind_of(module: nn.Module) -> Kind | None:
+    cls = type(module)
+    return KINDS.get(f"{cls.__module__}.{cls.__qualname__}")
+
+
+def _llama_states(model: Any, call: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+    return _states_of(model.base_model, call)
+
+
+def _states_of(stack: Any, call: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+    """The last states of a stack, and its other outputs by name."""
+    outputs = stack(**{name: value for name, value in call.items() if name != "labels"})
+    fields = {name: outputs[name] for name in outputs if name in _PASSED_ON}
+    return outputs.last_hidden_state, fields
+
+
+_PASSED_ON = (
+    "past_key_values",
+    "hidden_states",
+    "attentions",
+    "cross_attentions",
+    "decoder_hidden_states",
+    "decoder_attentions",
+    "encoder_last_hidden_state",
+    "encoder_hidden_states",
+    "encoder_attentions",
+)
+
+
+def _bart_states(model: Any, call: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+    return _states_of(model.model, _with_decoder_inputs(model, call) | {"use_cache": False})
+
+
+def _t5_states(model: Any, call: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+    call = _with_decoder_inputs(model, call)
+    encoder_call = {
+        name: call.pop(name)
+        for name in ("input_ids", "attention_mask", "inputs_embeds")
+        if name in call
+    }
+    decoder_call = {
+        name.removeprefix("decoder_"): call.pop(name) for name in _T5_DECODER & set(call)
+    }
+    for name in ("past_key_values", "use_cache"):
+        decoder_call[name] = call.pop(name, None)
+    call.pop("labels")
+    call.pop("encoder_outputs", None)
+    encoded = model.encoder(**encoder_call, **call)
+    decoded = model.decoder(
+        **decoder_call,
+        encoder_hidden_states=encoded.last_hidden_state,
+        encoder_attention_mask=encoder_call.get("attention_mask"),
+        **call,
+    )
+    states = decoded.last_hidden_state
+    if model.config.scale_decoder_outputs:
+        states = states * model.model_dim**-0.5
+    return states, {
+        "past_key_values": decoded.past_key_values,
+        "decoder_hidden_states": decoded.hidden_states,
+        "decoder_attentions": decoded.attentions,
+        "cross_attentions": decoded.cross_attentions,
+        "encoder_last_hidden_state": encoded.last_hidden_state,
+        "encoder_hidden_states": encoded.hidden_states,
+        "encoder_attentions": encoded.attentions,
+    }
+
+
+_T5_DECODER = {"decoder_input_ids", "decoder_attention_mask", "decoder_inputs_embeds"}
+
+
+def _with_decoder_inputs(model: Any, call: dict[str, Any]) -> dict[str, Any]:
+    if call.get("decoder_input_ids") is None and call.get("decoder_inputs_embeds") is None:
+        ids = model.prepare_decoder_input_ids_from_labels(call["labels"])
+        return call | {"decoder_input_ids": ids}
+    return dict(call)
+
+
+def _bert_transform(model: Any, states: Tensor) -> Tensor:
+    return model.cls.predictions.transform(states)  # type: ignore[no-any-return]
+
+
+def _roberta_transform(model: Any, states: Tensor) -> Tensor:
+    head = model.lm_head
+    return head.layer_norm(functional.gelu(head.dense(states)))  # type: ignore[no-any-return]
+
+
+def _modernbert_transform(model: Any, states: Tensor) -> Tensor:
+    return model.head(states)  # type: ignore[no-any-return]
+
+
+def _has_cross_attention(module: Any) -> str | None:
+    if module.config.add_cross_attention:
+        return "it has cross-attention, which is packed for T5 and BART only"
+    return None
+
+
+def _bert_obstacle(module: Any) -> str | None:
+    if module.config.chunk_size_feed_forward:
+        return "chunk_size_feed_forward cuts its rows"
+    return _has_cross_attention(module)
+
+
+def _layer_norm_obstacle(module: Any) -> str | None:
+    if len(module.normalized_shape) != 1 or module.weight is None:
+        return "the kernel takes one dimension with a weight"
+    return None
+
+
+def _t5_obstacle(module: Any) -> str | None:
+    if (
+        module.has_relative_attention_bias
+        and type(module.relative_attention_bias) is not nn.Embedding
+    ):
+        return "its table of biases is wrapped"
+    return None
+
+
+def _sparse_obstacle(module: Any) -> str | None:
+    return "sparse_prediction drops rows already" if module.sparse_prediction else None
+
+
+_IDS = ("input_ids", "attention_mask", "position_ids")
+_CROSS = ("encoder_hidden_states", "encoder_attention_mask")
+_GPT2 = ("input_ids", "past_key_values", "attention_mask", "token_type_ids", "position_ids",
+         "inputs_embeds", *_CROSS)  # fmt: skip
+_LLAMA = (*_IDS, "past_key_values", "inputs_embeds")
+_BERT = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "inputs_embeds", *_CROSS)
+_SEQ2SEQ = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask",
+            "encoder_outputs", "past_key_values", "inputs_embeds", "decoder_inputs_embeds",
+            "labels", "use_cache", "kwargs")  # fmt: skip
+_ROTARY = ("hidden_states", "position_embeddings", "attention_mask", "past_key_values", "kwargs")
+
+
+def _norm(names: tuple[str, ...] = ("hidden_states",)) -> Kind:
+    return Kind("rows", "rms_norm", rows.rms_norm_rows, names)
+
+
+def _attention(
+    forward: Callable[..., Any], *names: str, obstacle: Callable[[Any], str | None] | None = None
+) -> Kind:
+    return Kind("attention", "attention", forward, names, obstacle=obstacle or (lambda _: None))
+
+
+def _stack(
+    forward: Callable[..., Any], *names: str, obstacle: Callable[[Any], str | None] | None = None
+) -> Kind:
+    return Kind("stack", "packing", forward, names, (names,), obstacle or (lambda _: None))
+
+
+def _loss(
+    names: tuple[str, ...], obstacle: Callable[[Any], str | None] | None = None, **fields: Any
+) -> Kind:
+    spec = LossSpec(names=names, **fields)
+    kernel = "linear_cross_entropy"
+    return Kind("loss", kernel, language_loss, names, (spec,), obstacle or (lambda _: None))
+
+
+def _llama_family(name: str, forward: Callable[..., Any]) -> dict[str, Kind]:
+    head = (*_LLAMA, "labels", "use_cache", "logits_to_keep", "kwargs")
+    return _named(name.lower(), {
+        f"{name}RMSNorm": _norm(),
+        f"{name}Attention": _attention(forward, *_ROTARY),
+        f"{name}Model": _stack(stacks.id_stack, *_LLAMA, "use_cache", "kwargs"),
+        f"{name}ForCausalLM": _loss(
+            head, output="CausalLMOutputWithPast", states=_llama_states, projection="lm_head",
+            is_shifted=True,
+        ),
+    })  # fmt: skip
+
+
+def _bert_family(name: str, projection: str, transform: Callable[..., Tensor]) -> dict[str, Kind]:
+    layers = ("hidden_states", "attention_mask", *_CROSS, "past_key_values", "use_cache", "kwargs")
+    stack = (*_BERT, "past_key_values", "use_cache", "kwargs")
+    return _named(name.lower(), {
+        f"{name}SelfAttention": _attention(
+            attention.bert_attention, "hidden_states", "attention_mask", "past_key_values",
+            "kwargs",
+        ),
+        f"{name}Encoder": Kind("stack", "packing", stacks.bert_layers, layers),
+        f"{name}Model": _stack(stacks.bert_stack, *stack, obstacle=_bert_obstacle),
+        f"{name}ForMaskedLM": _loss(
+            (*_BERT, "labels", "kwargs"), output="MaskedLMOutput", states=_llama_states,
+            projection=projection, transform=transform, counts_items=False,
+        ),
+    })  # fmt: skip
+
+
+def _named(family: str, kinds: dict[str, Kind]) -> dict[str, Kind]:
+    module = f"transformers.models.{family}.modeling_{family}"
+    return {f"{module}.{name}": kind for name, kind in kinds.items()}
+
+
+_GELU = Kind("rows", "gelu (tanh)", rows.gelu_tanh, ("input",))
+
+KINDS: dict[str, Kind] = {
+    "torch.nn.modules.normalization.LayerNorm": Kind(
+        "rows", "layer_norm", rows.layer_norm_rows, ("input",), obstacle=_layer_norm_obstacle
+    ),
+    "transformers.activations.NewGELUActivation": _GELU,
+    "transformers.activations.FastGELUActivation": _GELU,
+    **_named("gpt2", {
+        "GPT2Attention": _attention(
+            attention.gpt2_attention, "hidden_states", "past_key_values", "attention_mask",
+            *_CROSS, "output_attentions", "kwargs",
+        ),
+        "GPT2Model": _stack(
+            stacks.id_stack, *_GPT2, "use_cache", "kwargs", obstacle=_has_cross_attention
+        ),
+        "GPT2LMHeadModel": _loss(
+            (*_GPT2, "labels", "use_cache", "logits_to_keep", "kwargs"),
+            output="CausalLMOutputWithCrossAttentions", states=_llama_states,
+            projection="lm_head", is_shifted=True,
+        ),
+    }),
+    **_llama_family("Llama", attention.llama_attention),
+    **_llama_family("Mistral", attention.mistral_attention),
+    **_llama_family("Qwen2", attention.qwen_attention),
+    **_llama_family("Qwen3", attention.qwen_attention),
+    **_bert_family("Bert", "cls.predictions.decoder", _bert_transform),
+    **_bert_family("Roberta", "lm_head.decoder", _roberta_transform),
+    **_named("modernbert", {
+        "ModernBertAttention": _attention(attention.modernbert_attention, *_ROTARY[:3], "kwargs"),
+        "ModernBertModel": _stack(stacks.id_stack, *_IDS, "inputs_embeds", "kwargs"),
+        "ModernBertForMaskedLM": _loss(
+            (*_IDS, "inputs_embeds", "labels", "kwargs"), _sparse_obstacle,
+            output="MaskedLMOutput", states=_llama_states, projection="decoder",
+            transform=_modernbert_transform,
+        ),
+    }),
+    **_named("t5", {
+        "T5LayerNorm": _norm(),
+        "T5Attention": _attention(
+            attention.t5_attention, "hidden_states", "mask", "key_value_states", "position_bias",
+            "past_key_values", "kwargs", obstacle=_t5_obstacle,
+        ),
+        "T5Stack": _stack(
+            stacks.id_stack, "input_ids", "attention_mask", *_CROSS, "inputs_embeds",
+            "past_key_values", "use_cache", "kwargs",
+        ),
+        "T5ForConditionalGeneration": _loss(
+            _SEQ2SEQ, output="Seq2SeqLMOutput", states=_t5_states, projection="lm_head",
+            counts_items=False, mask="decoder_attention_mask",
+        ),
+    }),
+    **_named("bart", {
+        "BartAttention": _attention(
+            attention.bart_attention, "hidden_states", "key_value_states", "past_key_values",
+            "attention_mask", "kwargs",
+        ),
+        "BartEncoder": _stack(stacks.bart_stack, *_IDS[:2], "inputs_embeds", "kwargs"),
+        "BartDecoder": _stack(
+            stacks.bart_stack, *_IDS[:2], *_CROSS, "past_key_values", "inputs_embeds",
+            "use_cache", "kwargs",
+        ),
+        "BartForConditionalGeneration": _loss(
+            _SEQ2SEQ, output="Seq2SeqLMOutput", states=_bart_states, projection="lm_head",
+            counts_items=False, bias="final_logits_bias", mask="decoder_attention_mask",
+        ),
+    }),
+}  # fmt: skip
