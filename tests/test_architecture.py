@@ -18,7 +18,7 @@ CODE = [
 
 # a module imports only modules of the rows above its own, or of its own folder
 IMPORT_ORDER = (
-    ("atomic_file", "available_memory", "text_file", "gguf_file"),
+    ("atomic_file", "available_memory", "text_file", "gguf_file", "step_meter", "collator"),
     ("packing", "config", "tokenizer", "sealed_folder", "train_settings", "interrupt", "precision"),
     ("memory",),
     ("layers", "families", "data", "stopped_text", "prompt"),
@@ -35,6 +35,7 @@ IMPORT_ORDER = (
         "model_info",
         "source_memory",
     ),
+    ("trainer_callback", "lightning_callback"),
     ("checkpoint", "token_loss", "metrics", "progress", "convert"),
     ("training_loop",),
     ("pacing",),

@@ -43,6 +43,17 @@ LEFT_TO_TORCH = {
     "BartLearnedPositionalEmbedding": "PyTorch's lookup",
     "Dropout": "PyTorch's dropout, with its random numbers",
     "Identity": "nothing to compute",
+    **dict.fromkeys(
+        ("GELUActivation", "GELUTanh", "ReLU", "SiLU", "SiLUActivation", "Tanh"),
+        "PyTorch's activation, one operation",
+    ),
+    **dict.fromkeys(
+        (
+            f"{family}RotaryEmbedding"
+            for family in ("Llama", "Mistral", "Qwen2", "Qwen3", "ModernBert")
+        ),
+        "its angles are computed once a forward",
+    ),
 }
 
 # models without a kernel of their own whose outputs do not depend on the states of padding
