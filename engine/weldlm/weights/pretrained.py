@@ -235,7 +235,10 @@ def _check(
     for ours, rule in rules.items():
         for name in rule.theirs:
             if name not in files:
-                raise ValueError(f"{path} lacks the tensor {name!r}")
+                raise ValueError(
+                    f"{path} lacks the tensor {name!r}; expected all that its configuration asks "
+                    "for; get the weights again, or mend the configuration"
+                )
         expected = tuple(model.get_parameter(ours).shape)
         shape = _joined_shape(rule, [files.shape(name) for name in rule.theirs])
         if shape != expected:
@@ -251,7 +254,8 @@ def _check(
     ]
     if surplus:
         raise ValueError(
-            f"{path} holds the tensor {min(surplus)!r}, which {model.config.family} lacks"
+            f"{path} holds the tensor {min(surplus)!r}, which {model.config.family} lacks; "
+            "expected none but those that its configuration asks for; mend the configuration"
         )
 
 
