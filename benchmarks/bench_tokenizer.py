@@ -1,9 +1,12 @@
-"""The tokenizer beside tokenizers and tiktoken, on GPT-2's vocabulary and Python source.
+"""The tokenizer beside every library that reads the same vocabulary.
 
-WELDLM_TEST_DATA=... python -m pytest benchmarks/bench_tokenizer.py --benchmark-enable
+    python -m benchmarks.report --only tokenizer
+    python -m pytest benchmarks/bench_tokenizer.py --benchmark-enable
 
-Ids and merges are verified equal before anything is timed. Caches are warm: the texts are encoded
-once for the check.
+WELDLM_TEST_DATA and WELDLM_VOCABULARIES name the folders of the vocabularies. The first has ratios
+of all families: long texts, a short one, loading. The second has GPT-2 alone, with long pieces and
+decoding. Ids and merges are verified equal before anything is timed. Word caches are warm: the
+texts are encoded once for the check. All return lists.
 """
 
 import json
@@ -16,6 +19,8 @@ import tokenizers
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.compare import Comparison
+from benchmarks.tokenizer_peers import Family, families
+from tests.engine.pattern_texts import multilingual_text
 from tests.engine.tokenizer_oracles import (
     bpe_of_tokenizers,
     gpt2,
@@ -33,6 +38,12 @@ Encode = Callable[[str], list[int]]
 
 NUM_THREADS = 2
 TEXTS = standard_library_texts(200)
+SAMPLES = {
+    "code": "".join(TEXTS)[:200_000],
+    "every script": multilingual_text()[:60_000],
+    "short": "The quick brown fox jumps over it.",
+}
+READ_FROM_THE_START = ("cl100k_base", "llama3")  # of the families: these take longest
 # no white space: tiktoken 0.14 panics on a run of a million
 LONG_PIECES = {
     "one-letter": "a" * 1_000_000,
@@ -135,7 +146,47 @@ def train_tokenizers() -> list[list[int]]:
 
 
 def comparisons() -> Iterator[Comparison]:
-    """Those that need no file: the vocabulary is learned here."""
+    """Learning and batches with a vocabulary learned here; then every family that is present."""
+    yield from trained_comparisons()
+    for family in families():
+        yield from family_comparisons(family)
+
+
+def family_comparisons(family: Family) -> Iterator[Comparison]:
+    """Ours against each peer that gives the same ids; another is named and left out."""
+    ours = Tokenizer.from_file(family.path).encode_ordinary
+    for peer in family.peers:
+        theirs = peer.load()
+        # each row takes seconds: the long text of every script is for the oracle alone
+        for name, text in SAMPLES.items():
+            if name == "every script" and peer is not family.peers[0]:
+                continue
+            if theirs(text) != ours(text):
+                print(f"{family.name}: {peer.name} has other ids for the {name} text", flush=True)
+                continue
+            yield Comparison(
+                f"{family.name}: encode {name}, {len(text.encode()):,} bytes, to a list, warm",
+                peer.name,
+                partial(ours, text),
+                partial(theirs, text),
+            )
+    yield Comparison(
+        f"{family.name}: load, compiled by an earlier run",
+        family.peers[0].name,
+        partial(Tokenizer.from_file, family.path),
+        family.peers[0].load,
+    )
+    if family.name in READ_FROM_THE_START:
+        yield Comparison(
+            f"{family.name}: load, the first time",
+            family.peers[0].name,
+            partial(Tokenizer.from_file, family.path, use_cache=False),
+            family.peers[0].load,
+        )
+
+
+def trained_comparisons() -> Iterator[Comparison]:
+    """Those that need no file."""
     megabytes = sum(len(text.encode()) for text in TEXTS) / 1e6
     assert train_weldlm() == train_tokenizers()
     yield Comparison(

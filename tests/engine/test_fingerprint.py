@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES.keys())
 def test_other_rules_have_another_fingerprint(
-    tokenizer: Tokenizer, changes: dict[str, object]
+    tokenizer: Tokenizer, changes: dict[str, Any]
 ) -> None:
     other = Tokenizer(dataclasses.replace(tokenizer.parts, **changes))
 

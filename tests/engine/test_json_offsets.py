@@ -106,6 +106,27 @@ def test_ids_and_offsets_are_those_of_tokenizers(
     assert found == [located_by_tokenizers(oracle, text) for text in TEXTS]
 
 
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"type": "Sequence", "pretokenizers": [byte_level(prefix=True)]},
+        byte_level(prefix=True) | {"use_regex": False},
+    ],
+    ids=["sequence-of-one", "no-regex"],
+)
+def test_prefix_space_of_other_sections_is_that_of_tokenizers(
+    section: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(document(True, "trims")) | {"pre_tokenizer": section}))
+    oracle = tokenizers.Tokenizer.from_file(str(path))
+    tokenizer = Tokenizer.from_file(path)
+
+    found = [located(tokenizer, text) for text in TEXTS]
+
+    assert found == [located_by_tokenizers(oracle, text) for text in TEXTS]
+
+
 @pytest.fixture(name="trimming", scope="module")
 def trimming_tokenizers(
     tmp_path_factory: pytest.TempPathFactory,

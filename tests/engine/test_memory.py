@@ -1,5 +1,7 @@
 """Estimates are below what torch takes, and what cannot run is refused in one line."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -110,7 +112,7 @@ REFUSED = {
 @pytest.mark.usefixtures("two_gib")
 @pytest.mark.parametrize(("model", "run"), REFUSED.values(), ids=REFUSED.keys())
 def test_a_run_that_cannot_fit_is_refused_in_one_line(
-    model: dict[str, object], run: dict[str, int]
+    model: dict[str, Any], run: dict[str, int]
 ) -> None:
     config, settings = tiny_config(**model), SETTINGS.changed(**run)
 

@@ -225,7 +225,9 @@ class TokenShards:
         try:
             shards = cls(folder, manifest)
         except (KeyError, TypeError, OSError) as error:
-            raise ValueError(f"{folder}: the manifest does not fit the files: {error!r}") from error
+            raise ValueError(
+                f"{folder}: the manifest does not fit the files ({error!r}); write them again"
+            ) from error
         if verify:
             shards.verify()
         return shards

@@ -4,9 +4,13 @@ tokenizer.json spells tokens in these characters. Bytes that are printable in La
 themselves, the others are U+0100 and up in their order.
 """
 
+from collections.abc import Sequence
+
 from weldlm import _tokenizer
 
-__all__ = ["bytes_from_characters", "characters_from_bytes"]
+__all__ = ["bytes_from_characters", "bytes_of_names", "characters_from_bytes"]
+
+_BORDER = "\uffff"  # between names; no character
 
 _NUM_PRINTABLE = 188
 _ALPHABET = _tokenizer.byte_alphabet()
@@ -26,7 +30,19 @@ def characters_from_bytes(token: bytes) -> str:
 
 def bytes_from_characters(characters: str) -> bytes | None:
     """The bytes that `characters` stand for, None if one of them is not in the alphabet."""
+    return _latin(characters.translate(_LATIN_OF))
+
+
+def bytes_of_names(names: Sequence[str]) -> list[bytes | None]:
+    """`bytes_from_characters` of each name, several times as fast."""
+    parts = _BORDER.join(names).translate(_LATIN_OF).split(_BORDER)
+    if len(parts) != len(names):  # a name holds the border
+        return [bytes_from_characters(name) for name in names]
+    return [_latin(part) for part in parts]
+
+
+def _latin(text: str) -> bytes | None:
     try:
-        return characters.translate(_LATIN_OF).encode("latin-1")
+        return text.encode("latin-1")
     except UnicodeEncodeError:
         return None

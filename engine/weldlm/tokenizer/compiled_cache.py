@@ -84,10 +84,9 @@ def read_compiled(path: Path, settings: Settings, read: Reader) -> tuple[Compile
 def _cached_path(path: Path, settings: Settings) -> Path | None:
     """None where the file is not worth it or there is no folder."""
     try:
-        sources = [path]
-        if path.suffix in (".json", ".txt"):  # vocab.json and merges.txt belong together
-            beside = (path.with_name(name) for name in ("merges.txt", "vocab.json"))
-            sources += [other for other in beside if other != path and other.is_file()]
+        # vocab.json and merges.txt belong together
+        beside = (path.with_name(name) for name in ("merges.txt", "vocab.json"))
+        sources = [path, *(other for other in beside if other != path and other.is_file())]
         if not _LEAST_BYTES <= sum(source.stat().st_size for source in sources) <= _MOST_BYTES:
             return None
         digest = hashlib.sha256(_program())
@@ -103,7 +102,8 @@ def _cached_path(path: Path, settings: Settings) -> Path | None:
 @cache
 def _program() -> bytes:
     """Tells this package from any other version of it."""
-    modules = sorted(Path(__file__).parent.glob("*.py"))
+    package = Path(__file__).parents[1]
+    modules = sorted([*package.glob("*.py"), *package.glob("tokenizer/*.py")])
     files = [*modules, Path(_tokenizer.__file__)]
     marks = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return repr((sys.byteorder, np.dtype(np.uintp).itemsize, marks)).encode()

@@ -1,12 +1,18 @@
 """tokenizer.json: the sections of byte-level BPE, which spells bytes in printable characters."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from operator import add
 from typing import Any
 
 import numpy as np
 
 from weldlm.tokenizer.bpe import BpeModel, Merges
-from weldlm.tokenizer.byte_characters import bytes_from_characters, characters_from_bytes
+from weldlm.tokenizer.byte_characters import (
+    bytes_from_characters,
+    bytes_of_names,
+    characters_from_bytes,
+)
 from weldlm.tokenizer.json_fields import ANY, Understood, brief, checked
 from weldlm.tokenizer.json_vocabulary import NamedModel, added_bytes, names_by_id, read_vocab
 from weldlm.tokenizer.parts import AddedToken, PlainDecoder
@@ -60,14 +66,15 @@ def read_bpe(section: object) -> NamedModel:
     fields = checked("model", section, _MODEL)
     ids = read_vocab(fields["vocab"])
     names = names_by_id(ids)
+    spellings = bytes_of_names(names)
     model = BpeModel(
         read_merges(fields["merges"], ids),
         ignore_merges=bool(fields["ignore_merges"]),
         drops_bytes=fields["unk_token"] is None,
-        hidden_ids=tuple(i for i, name in enumerate(names) if bytes_from_characters(name) is None),
+        hidden_ids=tuple(i for i, spelling in enumerate(spellings) if spelling is None),
         num_tokens=len(names),
     )
-    return NamedModel(names, model, _spell)
+    return NamedModel(names, model, partial(_spell, dict(zip(names, spellings, strict=True))))
 
 
 def write_bpe(
@@ -96,29 +103,47 @@ def read_merges(merges: object, ids: Mapping[str, int]) -> Merges:
     """The ids of left, right and merged token of each merge."""
     if not isinstance(merges, list):
         raise ValueError(f"merges is {brief(merges)}, expected a list")
-    cells: list[int] = []
+    cells = _cells(merges)
+    if cells is None:
+        raise ValueError(_wrong_merge(merges, ids))
+    lefts, rights = cells[0::2], cells[1::2]
+    try:
+        columns = [
+            [ids[name] for name in lefts],
+            [ids[name] for name in rights],
+            [ids[name] for name in map(add, lefts, rights)],
+        ]
+    except (KeyError, TypeError) as error:
+        raise ValueError(_wrong_merge(merges, ids)) from error
+    return np.array(columns, dtype=np.uint32).T.copy()
+
+
+def _cells(merges: list[Any]) -> list[str] | None:
+    """Left and right of every merge in turn; None unless all are strings or all are pairs."""
+    if all(type(merge) is list and len(merge) == 2 for merge in merges):
+        return [cell for pair in merges for cell in pair]
+    if not all(type(merge) is str for merge in merges):
+        return None
+    kept = [merge for merge in merges if not merge.startswith("#version")]
+    return " ".join(kept).split(" ") if all(m.count(" ") == 1 for m in kept) else None
+
+
+def _wrong_merge(merges: list[object], ids: Mapping[str, int]) -> str:
+    """What is wrong with the first merge that is, or with all together."""
     for position, merge in enumerate(merges):
-        if isinstance(merge, str) and merge.startswith("#version"):
-            continue
-        pair = merge.split(" ") if isinstance(merge, str) else merge
-        match pair:
-            case [str(left), str(right)] if left in ids and right in ids and left + right in ids:
-                cells += ids[left], ids[right], ids[left + right]
-            case [str(left), str(right)]:
+        match merge.split(" ") if isinstance(merge, str) else merge:
+            case [str(left), str(right)] if not {left, right, left + right} <= ids.keys():
                 missing = next(name for name in (left, right, left + right) if name not in ids)
-                raise ValueError(
-                    f"merge {position} is {brief(merge)}: vocab has no token {missing!r}"
-                )
-            case _:
-                raise ValueError(
-                    f"merge {position} is {brief(merge)}: expected 'left right' or "
-                    "['left', 'right']"
-                )
-    return np.array(cells, dtype=np.uint32).reshape(-1, 3)
+                return f"merge {position} is {brief(merge)}: vocab has no token {missing!r}"
+            case [str(), str()]:
+                continue
+        if not (isinstance(merge, str) and merge.startswith("#version")):
+            return f"merge {position} is {brief(merge)}: expected 'left right' or ['left', 'right']"
+    return "some merges are strings and some are pairs: expected one or the other"
 
 
-def _spell(name: str, is_added: bool) -> bytes:
-    token = bytes_from_characters(name)
+def _spell(spellings: Mapping[str, bytes | None], name: str, is_added: bool) -> bytes:
+    token = spellings[name] if name in spellings else bytes_from_characters(name)
     if not is_added:
         if token is None:
             raise ValueError(f"token {name!r} is not spelled in the characters of byte-level BPE")

@@ -1,6 +1,7 @@
 """Models from and to folders: which tensors of theirs make up ours, read and written one by one."""
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from weldlm.weights.tensor_source import TensorSource
 __all__ = ["load_pretrained", "save_pretrained"]
 
 M = TypeVar("M", bound=Model)
+Device = torch.device | str
 Report = Callable[[int, int], None]
 
 
@@ -59,7 +61,7 @@ def save_pretrained(
 def load_pretrained(
     path: str | Path,
     *,
-    device: torch.device | str = ...,
+    device: Device = ...,
     dtype: torch.dtype | None = ...,
     report: Report | None = ...,
 ) -> CausalLM: ...
@@ -70,7 +72,7 @@ def load_pretrained(
     *,
     labels: Sequence[str] | None = ...,
     has_new_head: bool = ...,
-    device: torch.device | str = ...,
+    device: Device = ...,
     dtype: torch.dtype | None = ...,
     report: Report | None = ...,
 ) -> M: ...
@@ -80,7 +82,7 @@ def load_pretrained(
     *,
     labels: Sequence[str] | None = None,
     has_new_head: bool = False,
-    device: torch.device | str = "cpu",
+    device: Device = "cpu",
     dtype: torch.dtype | None = None,
     report: Report | None = None,
 ) -> Model:
@@ -122,7 +124,8 @@ def load_pretrained(
     state = {name: _drawn(name, model.get_parameter(name)).to(device, dtype) for name in drawn}
     # the largest first, while the least of the others lies in memory beside it
     for name in sorted(read, key=lambda name: -model.get_parameter(name).numel()):
-        state[name] = _take(files, read[name], device, dtype)
+        shape = model.get_parameter(name).shape
+        state[name] = _take(files, read[name], shape, device=device, dtype=dtype)
         if report is not None:
             report(len(state) - len(drawn), len(read))
     _fill_shared(model, state)
@@ -235,7 +238,10 @@ def _check(
     for ours, rule in rules.items():
         for name in rule.theirs:
             if name not in files:
-                raise ValueError(f"{path} lacks the tensor {name!r}")
+                raise ValueError(
+                    f"{path} lacks the tensor {name!r}; expected all that its configuration asks "
+                    "for; get the weights again, or mend the configuration"
+                )
         expected = tuple(model.get_parameter(ours).shape)
         shape = _joined_shape(rule, [files.shape(name) for name in rule.theirs])
         if shape != expected:
@@ -251,7 +257,8 @@ def _check(
     ]
     if surplus:
         raise ValueError(
-            f"{path} holds the tensor {min(surplus)!r}, which {model.config.family} lacks"
+            f"{path} holds the tensor {min(surplus)!r}, which {model.config.family} lacks; "
+            "expected none but those that its configuration asks for; mend the configuration"
         )
 
 
@@ -267,14 +274,20 @@ def _joined_shape(rule: Rule, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
 
 
 def _take(
-    files: TensorSource, rule: Rule, device: torch.device | str, dtype: torch.dtype | None
+    files: TensorSource, rule: Rule, shape: torch.Size, *, device: Device, dtype: torch.dtype | None
 ) -> Tensor:
     """A copy, which nothing that happens to the file can change."""
-    parts = [files.read(name) for name in rule.theirs]
-    if len(parts) > 1:
-        return torch.cat(parts).to(device, dtype)
-    (tensor,) = parts
-    if rule.is_row:
-        tensor = tensor.flatten()
-    tensor = tensor.t() if rule.is_transposed else tensor
-    return tensor.to(device, dtype, copy=True, memory_format=torch.contiguous_format)
+    if dtype is None:
+        dtypes = [files.read(name).dtype for name in rule.theirs]
+        dtype = functools.reduce(torch.promote_types, dtypes)
+    # before anything is read: what is freed afterwards leaves no holes between the weights
+    weight = torch.empty(shape, device=device, dtype=dtype)
+    begin = 0
+    for name in rule.theirs:
+        part = files.read(name)
+        part = part.flatten() if rule.is_row else part
+        part = part.t() if rule.is_transposed else part
+        rows = part.numel() // math.prod(shape[1:])
+        weight[begin : begin + rows].view(part.shape).copy_(part)
+        begin += rows
+    return weight

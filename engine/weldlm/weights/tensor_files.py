@@ -90,7 +90,7 @@ class TensorFiles:
                 with safe_open(stored.path, framework="pt") as file:
                     tensor = file.get_tensor(stored.name)
             except (SafetensorError, OSError) as error:
-                raise ValueError(f"{stored.path} is damaged: {error}") from error
+                raise _damaged(stored.path, error) from error
         if tensor.dtype not in _DTYPES:
             known = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
             raise ValueError(
@@ -107,11 +107,14 @@ class TensorFiles:
                 "weights; ask for them as safetensors"
             ) from error
         except (OSError, RuntimeError, ValueError, EOFError) as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
+            raise _damaged(path, error) from error
         if not isinstance(tensors, dict) or not all(
             isinstance(tensor, Tensor) for tensor in tensors.values()
         ):
-            raise ValueError(f"{path} holds something else than tensors by name")
+            raise ValueError(
+                f"{path} holds something else than tensors by name; expected a model's weights; "
+                "ask for them as safetensors"
+            )
         self._pickled[path] = tensors
         return [
             _Stored(path, name, tuple(tensor.shape), _STORED_AS.get(tensor.dtype, "other"))
@@ -191,7 +194,7 @@ def _in_safetensors(path: Path) -> list[_Stored]:
                 for name, part in parts
             ]
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        raise _damaged(path, error) from error
 
 
 def has_tensor_files(folder: Path) -> bool:
@@ -227,3 +230,11 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; expected the model's weights there")
     return path
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    problem = " ".join(str(error).split())
+    return ValueError(
+        f"{path} is damaged ({problem}); expected the weights as they were written; get the file "
+        "again"
+    )

@@ -26,7 +26,7 @@ class TensorSource(Protocol):
         """The type of numbers in the file, such as BF16."""
 
     def read(self, name: str) -> Tensor:
-        """Returns a tensor, which may be a view of the file.
+        """Returns a tensor, which may be a view of the file, with its rows split into dimensions.
 
         Raises:
             ValueError: the file is damaged, or its type of numbers is not supported.
@@ -41,7 +41,8 @@ def halves_of_pairs(weight: Tensor, num_heads: int) -> Tensor:
         num_heads: of q or k.
 
     Returns:
-        Like `weight`; rows i and head_dim / 2 + i of a head turn together.
+        A view [num_heads, 2, head_dim / 2, ...]; rows i and head_dim / 2 + i of a head turn
+        together.
     """
     heads: Tensor = weight.unflatten(0, (num_heads, -1, 2))
-    return heads.transpose(1, 2).flatten(0, 2)
+    return heads.transpose(1, 2)

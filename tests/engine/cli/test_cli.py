@@ -339,10 +339,10 @@ def test_an_error_is_one_line_and_its_exit_code(
     code: int,
     message: str,
 ) -> None:
-    def fail(_device: str | None) -> str:
+    def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("weldlm.cli.backends.default_device", fail)
+    monkeypatch.setattr("weldlm_kernels.backend.explain", fail)
 
     assert run("backends") == code
     assert capsys.readouterr().err.lstrip("\n").startswith(f"weldlm: {message}")

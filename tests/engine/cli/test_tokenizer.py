@@ -33,6 +33,12 @@ def saved_tokenizer(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("command", ["train", "encode", "decode", "info", "convert"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("tokenizer", command, "--help") == 0
+    assert f"Usage: weldlm tokenizer {command}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("algorithm", "vocab_size"), [("bpe", 300), ("wordpiece", 100), ("unigram", 60)]
 )
