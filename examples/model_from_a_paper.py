@@ -48,13 +48,11 @@ def main(num_steps: int = 400) -> float:
     model = ParallelTransformer(preset("llama-tiny", vocab_size=64, num_layers=2))
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     for step in range(num_steps):
-        texts = [torch.randint(64, (int(n),)) for n in torch.randint(4, 12, (32,))]
-        batch = PackedBatch.from_sequences([text.repeat(2) for text in texts])
-        none = [torch.full((len(text) - 1,), -100) for text in texts]  # chance, or past the end
-        labels = torch.cat(
-            [torch.cat((no, text, no[:1])) for no, text in zip(none, texts, strict=True)]
-        )
-        loss = model(batch, labels)
+        texts = torch.randint(64, (32, 10)).repeat(1, 2)
+        batch = PackedBatch.from_sequences(list(texts))
+        labels = texts.roll(-1, dims=1)  # of each token the next one
+        labels[:, [*range(9), -1]] = -100  # but chance, or past the end
+        loss = model(batch, labels.flatten())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
