@@ -7,23 +7,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from weldlm.collator import PackedCollator as PackedCollator
     from weldlm.config import ModelConfig as ModelConfig
     from weldlm.config import preset as preset
     from weldlm.generation import generate as generate
     from weldlm.heads import CausalLM as CausalLM
     from weldlm.heads import MaskedLM as MaskedLM
+    from weldlm.heads import PaddedModel as PaddedModel
     from weldlm.heads import QuestionAnswerer as QuestionAnswerer
     from weldlm.heads import Regressor as Regressor
     from weldlm.heads import SentenceEmbedder as SentenceEmbedder
     from weldlm.heads import Seq2SeqLM as Seq2SeqLM
     from weldlm.heads import SequenceClassifier as SequenceClassifier
     from weldlm.heads import TokenClassifier as TokenClassifier
+    from weldlm.lightning_callback import LightningCallback as LightningCallback
     from weldlm.packing import PackedBatch as PackedBatch
     from weldlm.patching import patch as patch
     from weldlm.sampling import SamplingSettings as SamplingSettings
     from weldlm.tokenizer import Tokenizer as Tokenizer
     from weldlm.train_settings import TrainSettings as TrainSettings
     from weldlm.trainer import Trainer as Trainer
+    from weldlm.trainer_callback import TrainerCallback as TrainerCallback
     from weldlm.weights import load_pretrained as load_pretrained
     from weldlm.weights import save_pretrained as save_pretrained
 
@@ -31,9 +35,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "CausalLM": "weldlm.heads",
+    "LightningCallback": "weldlm.lightning_callback",
     "MaskedLM": "weldlm.heads",
     "ModelConfig": "weldlm.config",
     "PackedBatch": "weldlm.packing",
+    "PackedCollator": "weldlm.collator",
+    "PaddedModel": "weldlm.heads",
     "QuestionAnswerer": "weldlm.heads",
     "Regressor": "weldlm.heads",
     "SamplingSettings": "weldlm.sampling",
@@ -44,6 +51,7 @@ _HOMES = {
     "Tokenizer": "weldlm.tokenizer",
     "TrainSettings": "weldlm.train_settings",
     "Trainer": "weldlm.trainer",
+    "TrainerCallback": "weldlm.trainer_callback",
     "generate": "weldlm.generation",
     "load_pretrained": "weldlm.weights",
     "patch": "weldlm.patching",

@@ -41,6 +41,10 @@ def replace_file(path: Path) -> Iterator[Path]:
         draft.chmod(mode)
         sync(draft)
         draft.replace(path)
+    except OSError as error:
+        # of the draft, or of nothing: writing, unlike opening, does not say which file it was
+        error.filename = str(path) if error.filename in (None, str(draft)) else error.filename
+        raise
     finally:
         draft.unlink(missing_ok=True)
 

@@ -10,12 +10,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
-from weldlm.atomic_file import rename_to_new
-from weldlm.generation import BatchLimits, Completion, LanguageModel, Prompt, complete
+from weldlm.atomic_file import rename_to_new, require_writable
+from weldlm.generation import BatchLimits, Completion, GenerativeModel, complete
 from weldlm.job_record import DoneRows, describe_job, open_record
+from weldlm.prompt import Prompt, num_first_ids
 from weldlm.prompt_file import PromptRow, check_prompt_file, read_prompts
 from weldlm.sampling import SamplingSettings
 from weldlm.sealed_folder import lock_file
@@ -51,7 +52,7 @@ class JobCounts:
 
 
 def run_batch_job(
-    model: LanguageModel,
+    model: GenerativeModel,
     tokenizer: Tokenizer,
     files: JobFiles,
     settings: SamplingSettings,
@@ -66,7 +67,7 @@ def run_batch_job(
     index counts the lines of the input from 0; it is the row id of the draws.
 
     Args:
-        model: a `CausalLM`.
+        model: a `CausalLM` or `Seq2SeqLM`.
         tokenizer: the model's.
         files: input and output.
         settings: how to choose tokens and when to end.
@@ -89,7 +90,8 @@ def run_batch_job(
         if num_rows == 0:
             raise ValueError(f"{files.prompts} is empty; expected one prompt a line")
         limits = BatchLimits(
-            batch_size=min(batch_size, num_rows), max_length=longest + settings.max_tokens
+            batch_size=min(batch_size, num_rows),
+            max_length=num_first_ids(model.config, longest) + settings.max_tokens,
         )
         job = describe_job(model, tokenizer, settings, files.prompts)
         done = open_record(files.record, files.partial, job)
@@ -107,6 +109,7 @@ def check_files(files: JobFiles) -> None:
     check_prompt_file(files.prompts)
     if not files.output.parent.is_dir():
         raise FileNotFoundError(f"{files.output.parent} is not a folder; create it for the output")
+    require_writable(files.output.parent)
     _require_new(files.output)
 
 
@@ -142,12 +145,15 @@ def _append(
     report: Callable[[int, int], None] | None,
 ) -> Iterator["_Rows"]:
     """Yields what takes the rows; a block that ends without any leaves no file."""
-    with files.partial.open("ab") as file:
+    with files.partial.open("ab", buffering=0) as file:
         file.truncate(done.num_bytes)
         rows = _Rows(file, num_rows, done, report)
         try:
             yield rows
             os.fsync(file.fileno())
+        except OSError as error:
+            error.filename = error.filename or str(files.partial)  # writing does not say it
+            raise
         finally:
             if rows.num_done == 0:
                 files.partial.unlink()
@@ -159,7 +165,7 @@ class _Rows:
 
     def __init__(
         self,
-        file: IO[bytes],
+        file: FileIO,
         num_rows: int,
         done: DoneRows,
         report: Callable[[int, int], None] | None,
@@ -191,9 +197,9 @@ class _Rows:
         )
 
     def _write(self, row: dict[str, object]) -> None:
-        text = json.dumps(row, ensure_ascii=False) + "\n"
-        self._file.write(text.encode())
-        self._file.flush()
+        left = (json.dumps(row, ensure_ascii=False) + "\n").encode()
+        while left:  # a disk that is nearly full takes a part
+            left = left[self._file.write(left) :]
         self.num_done += 1
         if self._report is not None:
             self._report(self.num_done, self._num_rows)

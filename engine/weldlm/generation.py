@@ -2,7 +2,8 @@
 
 Each forward takes one token of every sequence under way and, in chunks, the prompts that enter,
 packed end to end; a sequence that finishes makes room for the next prompt at once. What a row
-generates depends on its own prompt, its row id and the settings.
+generates depends on its own prompt, its row id and the settings. The prompt of an encoder-decoder
+is what its encoder reads; the sequence that grows is the decoder's.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -14,8 +15,11 @@ from torch import Tensor
 
 from weldlm.cache import KVCache
 from weldlm.config import ModelConfig
+from weldlm.heads import Seq2SeqLM
 from weldlm.packing import PackedBatch
+from weldlm.prompt import Prompt, encode_prompt, end_of_text_id, num_first_ids
 from weldlm.sampling import SamplingSettings, sample
+from weldlm.source_memory import SourceMemory
 from weldlm.stopped_text import StoppedText
 from weldlm.tokenizer import Tokenizer
 
@@ -23,10 +27,9 @@ __all__ = [
     "BatchLimits",
     "Completion",
     "FinishReason",
+    "GenerativeModel",
     "LanguageModel",
-    "Prompt",
     "complete",
-    "encode_prompt",
     "generate",
     "stream",
 ]
@@ -36,7 +39,7 @@ FinishReason = Literal["stop", "length", "context"]
 
 
 class LanguageModel(Protocol):
-    """What generation needs of a model; `weldlm.CausalLM` has it."""
+    """What generation needs of a decoder; `weldlm.CausalLM` has it."""
 
     @property
     def config(self) -> ModelConfig: ...
@@ -48,12 +51,7 @@ class LanguageModel(Protocol):
         """Scores of the token after each sequence, [B, vocab_size]; adds the batch to `cache`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """Where a sequence starts."""
-
-    row_id: int  # names the row's stream of random draws
-    ids: Sequence[int]
+GenerativeModel = LanguageModel | Seq2SeqLM
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ class BatchLimits:
 
 
 def generate(
-    model: LanguageModel,
+    model: GenerativeModel,
     tokenizer: Tokenizer | None,
     prompts: Sequence[str | Sequence[int]],
     settings: SamplingSettings,
@@ -92,7 +90,7 @@ def generate(
     """Completes texts or lists of ids; a prompt's place in the list is its row id.
 
     Args:
-        model: a `CausalLM`.
+        model: a `CausalLM`, or a `Seq2SeqLM`, for which prompts are sources.
         tokenizer: None only for ids without stop texts; the completions' texts are empty then.
         prompts: texts, or ids.
         settings: how to choose tokens and when to end.
@@ -110,17 +108,18 @@ def generate(
         Prompt(row_id, encode_prompt(model.config, tokenizer, prompt))
         for row_id, prompt in enumerate(prompts)
     ]
+    longest = max((len(prompt.ids) for prompt in encoded), default=0)
     limits = BatchLimits(
         batch_size=min(batch_size, max(len(encoded), 1)),
         max_batch_tokens=max_batch_tokens,
-        max_length=max((len(prompt.ids) for prompt in encoded), default=0) + settings.max_tokens,
+        max_length=num_first_ids(model.config, longest) + settings.max_tokens,
     )
     completions = dict(complete(model, tokenizer, encoded, settings, limits=limits))
     return [completions[prompt.row_id] for prompt in encoded]
 
 
 def stream(
-    model: LanguageModel,
+    model: GenerativeModel,
     tokenizer: Tokenizer,
     prompt: str | Sequence[int],
     settings: SamplingSettings,
@@ -132,7 +131,8 @@ def stream(
     """
     ids = encode_prompt(model.config, tokenizer, prompt)
     sequence = _Sequence(model.config, tokenizer, Prompt(0, ids), settings)
-    limits = BatchLimits(batch_size=1, max_length=len(ids) + settings.max_tokens)
+    max_length = num_first_ids(model.config, len(ids)) + settings.max_tokens
+    limits = BatchLimits(batch_size=1, max_length=max_length)
     return _stream(_Batch(model, settings, limits), sequence)
 
 
@@ -146,7 +146,7 @@ def _stream(batch: "_Batch", sequence: "_Sequence") -> Generator[str, None, Comp
 
 
 def complete(
-    model: LanguageModel,
+    model: GenerativeModel,
     tokenizer: Tokenizer | None,
     prompts: Iterable[Prompt],
     settings: SamplingSettings,
@@ -166,74 +166,11 @@ def complete(
                 yield sequence.row_id, sequence.completion()
 
 
-def encode_prompt(
-    config: ModelConfig, tokenizer: Tokenizer | None, prompt: str | Sequence[int]
-) -> list[int]:
-    """Returns the ids that a prompt starts with, checked against the model.
-
-    An empty prompt becomes the model's first token (bos, else eos).
-
-    Raises:
-        ValueError: see `generate`.
-    """
-    if not isinstance(prompt, str):
-        ids = list(prompt)
-    elif tokenizer is None:
-        raise ValueError(
-            f"the prompt is the text {prompt[:40]!r}; expected ids, or pass a tokenizer"
-        )
-    else:
-        ids = _encode(tokenizer, prompt)
-    ids = ids or _first_ids(config, tokenizer)
-    if len(ids) >= config.context_length:
-        raise ValueError(
-            f"the prompt has {len(ids)} tokens; expected fewer than the model's context_length "
-            f"{config.context_length}, so that a new one fits; shorten the prompt"
-        )
-    outside = [token_id for token_id in ids if not 0 <= token_id < config.vocab_size]
-    if outside:
-        raise ValueError(
-            f"the prompt has the id {outside[0]}; expected 0 to {config.vocab_size - 1}, the "
-            "model's vocabulary; use the tokenizer that the model was trained with"
-        )
-    return ids
-
-
-def _encode(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    try:
-        return tokenizer.encode(prompt)
-    except ValueError as error:
-        special = next((token for token in tokenizer.special_tokens if token in prompt), None)
-        if special is None:
-            raise
-        raise ValueError(
-            f"the prompt holds the special token {special!r}; expected text; leave it out, or give "
-            "ids where it shall take effect"
-        ) from error
-
-
-def _first_ids(config: ModelConfig, tokenizer: Tokenizer | None) -> list[int]:
-    eos_id = _eos_id(config, tokenizer)
-    first = config.bos_id if config.bos_id is not None else eos_id
-    if first is None:
-        raise ValueError(
-            "the prompt is empty; expected text, because the model has no bos_id or eos_id to "
-            "start from"
-        )
-    return [first]
-
-
-def _eos_id(config: ModelConfig, tokenizer: Tokenizer | None) -> int | None:
-    if config.eos_id is not None or tokenizer is None:
-        return config.eos_id
-    return tokenizer.eos_id
-
-
 class _Batch:
     """The sequences under way and their cache."""
 
     def __init__(
-        self, model: LanguageModel, settings: SamplingSettings, limits: BatchLimits
+        self, model: GenerativeModel, settings: SamplingSettings, limits: BatchLimits
     ) -> None:
         weight = next(model.parameters())
         capacity = model.config.context_length
@@ -245,6 +182,7 @@ class _Batch:
             model.config, limits.batch_size, capacity, dtype=weight.dtype, device=weight.device
         )
         self._cache.keep([])
+        self._sources = SourceMemory(model) if isinstance(model, Seq2SeqLM) else None
         self._sequences: list[_Sequence] = []
         self._chunks: list[int] = []  # tokens of each sequence in the next forward
 
@@ -258,12 +196,19 @@ class _Batch:
         for sequence, num_cached in zip(self._sequences, self._cache.lengths, strict=True):
             self._chunks.append(min(len(sequence.ids) - num_cached, max(budget, 1)))
             budget -= self._chunks[-1]
+        num_before = len(self._sequences)
         while budget > 0 and self._cache.num_free and (new := next(waiting, None)) is not None:
             self._cache.add()
             self._sequences.append(new)
             self._chunks.append(min(len(new.ids), budget))
-            budget -= self._chunks[-1]
+            budget -= self._chunks[-1] + len(new.source)
+        self._read_sources(self._sequences[num_before:])
         return bool(self._sequences)
+
+    @torch.inference_mode()
+    def _read_sources(self, sequences: Sequence["_Sequence"]) -> None:
+        if self._sources is not None and sequences:
+            self._sources.add([sequence.source for sequence in sequences])
 
     @torch.inference_mode()
     def step(self) -> list[tuple["_Sequence", str]]:
@@ -275,7 +220,7 @@ class _Batch:
             for token_id in sequence.ids[start : start + chunk]
         ]
         batch = PackedBatch.from_lengths(torch.tensor(ids), self._chunks, starts=starts)
-        logits = self._model.next_token_logits(batch.to(self._device), self._cache)
+        logits = self._next_token_logits(batch.to(self._device))
         is_last_partial = self._cache.lengths[-1] < len(self._sequences[-1].ids)
         ready = self._sequences[:-1] if is_last_partial else self._sequences
         if not ready:
@@ -293,6 +238,12 @@ class _Batch:
         self._drop_finished()
         return news
 
+    def _next_token_logits(self, batch: PackedBatch) -> Tensor:
+        if isinstance(self._model, Seq2SeqLM):
+            assert self._sources is not None
+            return self._model.next_token_logits(batch, self._sources.joint(), self._cache)
+        return self._model.next_token_logits(batch, self._cache)
+
     def _drop_finished(self) -> None:
         kept = [
             index
@@ -301,6 +252,8 @@ class _Batch:
         ]
         if len(kept) < len(self._sequences):
             self._cache.keep(kept)
+            if self._sources is not None:
+                self._sources.keep(kept)
             self._sequences = [self._sequences[index] for index in kept]
 
 
@@ -314,15 +267,16 @@ class _Sequence:
         prompt: Prompt,
         settings: SamplingSettings,
     ) -> None:
-        self.row_id, self.ids = prompt.row_id, list(prompt.ids)
+        self.row_id = prompt.row_id
+        self.source, self.ids = prompt.split(config)
         self.finish_reason: FinishReason | None = None
-        self._num_prompt_tokens = len(self.ids)
+        self._num_prompt_tokens, self._num_first = len(prompt.ids), len(self.ids)
         self._max_length = min(len(self.ids) + settings.max_tokens, config.context_length)
         self._is_cut_by_context = self._max_length < len(self.ids) + settings.max_tokens
         self._stop_ids = {
             *settings.stop_ids,
             *config.more_eos_ids,
-            _eos_id(config, tokenizer),
+            end_of_text_id(config, tokenizer),
         }
         self._text = StoppedText(tokenizer, settings.stop)
         self._pieces: list[str] = []
@@ -348,7 +302,7 @@ class _Sequence:
         assert self.finish_reason is not None
         return Completion(
             text="".join(self._pieces),
-            ids=tuple(self.ids[self._num_prompt_tokens :]),
+            ids=tuple(self.ids[self._num_first :]),
             finish_reason=self.finish_reason,
             num_prompt_tokens=self._num_prompt_tokens,
         )

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from weldlm.atomic_file import replace_text
-from weldlm.generation import LanguageModel
+from weldlm.generation import GenerativeModel
 from weldlm.sampling import SamplingSettings
 from weldlm.tokenizer import Tokenizer
 from weldlm.tokenizer.fingerprint import fingerprint
@@ -32,7 +32,7 @@ class DoneRows:
 
 
 def describe_job(
-    model: LanguageModel, tokenizer: Tokenizer, settings: SamplingSettings, prompts: Path
+    model: GenerativeModel, tokenizer: Tokenizer, settings: SamplingSettings, prompts: Path
 ) -> dict[str, Any]:
     """Returns everything that the rows depend on, as JSON gives it back."""
     with prompts.open("rb") as file:
@@ -88,7 +88,7 @@ def _read(path: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _model_fingerprint(model: LanguageModel) -> str:
+def _model_fingerprint(model: GenerativeModel) -> str:
     digest = hashlib.sha256(repr(model.config).encode())
     for weight in model.parameters():
         flat = weight.detach().reshape(-1)

@@ -28,11 +28,11 @@ def draw_loss_curve(metrics: str | Path, svg: str | Path) -> None:
     """
     try:
         rows = [json.loads(line) for line in Path(metrics).read_text(encoding="utf-8").splitlines()]
-    except ValueError as error:
+        training, validation = _points(rows, "loss"), _points(rows, "valid_loss")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{metrics} is damaged ({error}); expected JSON lines; mend or remove it"
         ) from error
-    training, validation = _points(rows, "loss"), _points(rows, "valid_loss")
     if not training:
         raise ValueError(f"{metrics} holds no finite loss; expected lines with step and loss")
     replace_text(Path(svg), _svg(training, validation))

@@ -101,6 +101,11 @@ class PackedBatch:
                 f"input_ids {tuple(input_ids.shape)} and attention_mask "
                 f"{tuple(attention_mask.shape)}; expected two equal shapes [B, S]"
             )
+        if token_type_ids is not None and token_type_ids.shape != input_ids.shape:
+            raise ValueError(
+                f"token_type_ids {tuple(token_type_ids.shape)} and input_ids "
+                f"{tuple(input_ids.shape)}; expected two equal shapes [B, S]"
+            )
         is_real = attention_mask.bool()
         batch = cls.from_lengths(input_ids[is_real], is_real.sum(dim=1).tolist())
         if token_type_ids is None:

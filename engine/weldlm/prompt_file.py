@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weldlm.config import ModelConfig
-from weldlm.generation import encode_prompt
+from weldlm.prompt import encode_prompt
 from weldlm.text_file import decode_text, parse_json, require_whole_characters
 from weldlm.tokenizer import Tokenizer
 

@@ -44,8 +44,7 @@ class TrainSettings:
                 raise ValueError(f"{name} is {value}; expected a finite number above 0")
         if self.minutes is not None and self.minutes > _MOST_MINUTES:
             raise ValueError(
-                f"minutes is {self.minutes:g}; expected at most {_MOST_MINUTES}, a year; "
-                "give fewer, or give steps"
+                f"minutes is {self.minutes:g}; expected at most {_MOST_MINUTES}, a year; give fewer"
             )
         for name in _AT_LEAST_ZERO:
             value = getattr(self, name)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from gguf import GGMLQuantizationType as Kind
 from numpy.typing import NDArray
+from tokenizers import pre_tokenizers
 from torch import Tensor
 
 __all__ = ["random_blocks", "write_gguf"]
@@ -54,7 +55,10 @@ _SCALES = {
 
 
 def write_gguf(path: Path, theirs: Any, *, kind: Kind = Kind.F32, **fields: Any) -> None:
-    """Writes matrices in `kind` and all else in fp32; `fields` are added without their prefix."""
+    """Writes matrices in `kind` and all else in fp32; `fields` are added without their prefix.
+
+    The tokenizer is byte-level and has a token for each byte at least where the model does.
+    """
     config = theirs.config
     architecture = {"mistral": "llama", "gemma3_text": "gemma3"}.get(
         config.model_type, config.model_type
@@ -65,8 +69,7 @@ def write_gguf(path: Path, theirs: Any, *, kind: Kind = Kind.F32, **fields: Any)
     for name, value in (sizes | fields).items():
         add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
         add(f"{architecture}.{name}", value)
-    writer.add_token_list([f"t{place}" for place in range(config.vocab_size)])
-    writer.add_eos_token_id(2)
+    _add_tokenizer(writer, config.vocab_size)
     for name, tensor in _tensors(theirs, architecture):
         data = tensor.contiguous().numpy()
         if tensor.dim() == 1 or kind == Kind.F32:
@@ -79,6 +82,18 @@ def write_gguf(path: Path, theirs: Any, *, kind: Kind = Kind.F32, **fields: Any)
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, vocab_size: int) -> None:
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = ["<|endoftext|>", *letters, "Hi", *(f"<{place}>" for place in range(vocab_size))]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens[:vocab_size])
+    writer.add_token_types([3 if token.startswith("<") else 1 for token in tokens[:vocab_size]])
+    writer.add_token_merges(["H i"])
+    writer.add_eos_token_id(0)
+    writer.add_chat_template("{% for m in messages %}[{{ m['content'] }}]{% endfor %}")
 
 
 def random_blocks(shape: tuple[int, ...], kind: Kind) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Tiny models of transformers, padded batches, and their gradients before and after a patch."""
+"""Tiny models of transformers and batches with padding, for the tests of patching."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tests.engine.their_models import SIZES, their_model
 
-__all__ = ["FAMILIES", "batch_of", "tiny_model"]
+__all__ = ["FAMILIES", "LENGTHS", "batch_of", "relative_differences", "tiny_model"]
 
 _NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 _T5 = {"vocab_size": 97, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4,
@@ -77,3 +77,12 @@ def _padded(lengths: tuple[int, ...], side: str) -> tuple[Tensor, Tensor]:
     )
     ids = torch.randint(5, 97, real.shape, generator=generator)
     return ids.masked_fill(~real, 1), real.long()
+
+
+def relative_differences(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str, float]:
+    """|after - before| / |before|; one that is zero but for rounding is measured by the largest."""
+    largest = max(float(value.norm()) for value in before.values())
+    return {
+        name: float((after[name] - value).norm() / max(float(value.norm()), 1e-3 * largest))
+        for name, value in before.items()
+    }

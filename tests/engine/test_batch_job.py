@@ -15,6 +15,7 @@ from weldlm.cache import KVCache
 from weldlm.generation import generate
 from weldlm.packing import PackedBatch
 from weldlm.sampling import SamplingSettings
+from weldlm.sealed_folder import lock_file
 from weldlm.tokenizer import Tokenizer
 
 SETTINGS = SamplingSettings(max_tokens=5, temperature=1.0)
@@ -103,7 +104,12 @@ BAD_ROWS = [
     pytest.param(b"[" * 100_000, "the line is JSON nested too deep", id="nested"),
     pytest.param(b'{"prompt": "\xff"}', "the line is not UTF-8", id="not-utf-8"),
     pytest.param(json.dumps({"prompt": BAD}).encode(), "the prompt has 99 tokens", id="too-long"),
-    pytest.param(b'{"prompt": "<|endoftext|>"}', "<|endoftext|>", id="special-token"),
+    pytest.param(b'{"prompt": "a\\ud800"}', "the lone surrogate '\\ud800'", id="half-character"),
+    pytest.param(
+        b'{"prompt": "<|endoftext|>"}',
+        "the prompt holds the special token '<|endoftext|>'; expected text; leave it out",
+        id="special-token",
+    ),
 ]
 
 
@@ -258,14 +264,6 @@ def test_rows_of_another_job_are_refused(tmp_path: Path, tokenizer: Tokenizer) -
     assert len(read_rows(job.partial)) == 1
 
 
-def test_a_lone_surrogate_is_written(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    job = files(tmp_path, '{"prompt": "a\\ud800"}\n')
-
-    run(job, tokenizer)
-
-    assert read_rows(job.output)[0]["index"] == 0
-
-
 @pytest.mark.parametrize(
     ("prompts", "output", "error", "message"),
     [
@@ -290,3 +288,63 @@ def test_files_that_do_not_fit_are_refused_and_nothing_is_left(
         run(JobFiles(tmp_path / prompts, tmp_path / output), tokenizer)
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "in.txt"]
+
+
+def test_rows_of_another_tokenizer_are_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    job = files(tmp_path, json_lines(*GOOD))
+    interrupt(job, tokenizer, after=1)
+    # the same tokens, other merges
+    other = Tokenizer.train(["ab ab"], 258)
+
+    with pytest.raises(FileExistsError, match="rows of a job with another tokenizer; give the"):
+        run(job, other)
+
+
+def test_an_output_is_written_by_one_program_at_a_time(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    job = files(tmp_path, json_lines(*GOOD))
+
+    with (
+        lock_file(job.output),
+        pytest.raises(BlockingIOError, match=r"^[^\n]*out.jsonl is in use by another program"),
+    ):
+        run(job, tokenizer)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_an_output_made_meanwhile_is_kept_and_the_job_can_be_finished(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    job = files(tmp_path, json_lines(*GOOD))
+
+    with pytest.raises(FileExistsError, match=r"^[^\n]*rows are in [^\n]*out.jsonl.partial; move"):
+        run(job, tokenizer, report=lambda *_: job.output.write_text("theirs"))
+    theirs = job.output.read_text()
+    job.output.unlink()
+
+    assert run(job, tokenizer) == JobCounts(num_completed=3, num_failed=0)
+    assert theirs == "theirs"
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_bad_batch_size_is_refused_before_anything_is_written(
+    tmp_path: Path, tokenizer: Tokenizer, batch_size: int
+) -> None:
+    job = files(tmp_path, json_lines(*GOOD))
+
+    with pytest.raises(ValueError, match=f"batch_size is {batch_size}; expected at least 1"):
+        run(job, tokenizer, batch_size=batch_size)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_memory_is_taken_for_the_prompts_there_are(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    # 10**9 sequences of 10**7 tokens would take 10**18 bytes and more
+    model = tiny_model("llama-tiny", vocab_size=300, context_length=10**7)
+    job = files(tmp_path, json_lines(*GOOD))
+
+    counts = run_batch_job(model, tokenizer, job, SETTINGS, batch_size=10**9)
+
+    assert counts == JobCounts(num_completed=3, num_failed=0)

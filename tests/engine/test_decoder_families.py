@@ -28,6 +28,7 @@ LOCAL = {"rope_type": "default", "rope_theta": 30.0}
 
 # (model type, architecture, fields)
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "gpt2": ("gpt2", "GPT2LMHeadModel", {"n_inner": 48, "bos_token_id": 1, "eos_token_id": 2}),
     "llama": ("llama", "LlamaForCausalLM", {}),
     "llama-attention-bias": ("llama", "LlamaForCausalLM", {"attention_bias": True}),
     "llama-mlp-bias": ("llama", "LlamaForCausalLM", {"mlp_bias": True}),

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from tests.engine.tiny_models import tiny_model
-from weldlm.generation import BatchLimits, LanguageModel, Prompt, complete, generate
+from weldlm.generation import BatchLimits, LanguageModel, complete, generate
 from weldlm.heads import CausalLM
 from weldlm.packing import PackedBatch
+from weldlm.prompt import Prompt
 from weldlm.sampling import SamplingSettings, sample
 from weldlm.weights import save_pretrained
 

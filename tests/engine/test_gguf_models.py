@@ -184,7 +184,7 @@ def test_all_weights_get_the_dtype_of_the_matrices(
         ({"expert_count": 8}, "llama.expert_count is 8, which is not supported; expected 0"),
         ({"rope.dimension_count": 4}, "llama.rope.dimension_count is 4; expected 8, the size of"),
         ({"attention.value_length": 9}, "llama.attention.value_length is 9; expected 8"),
-        ({"block_count": 0}, "num_hidden_layers is 0; expected a whole number of at least 1"),
+        ({"block_count": 0}, "num_hidden_layers is 0; expected a whole number from 1"),
         ({"block_count": 3}, "lacks the tensor 'model.layers.2.input_layernorm.weight'"),
         ({"block_count": 1}, "holds the tensor 'model.layers.1.input_layernorm.weight'"),
         ({"embedding_length": 64}, "has shape .* expected .* from the configuration"),
@@ -258,4 +258,4 @@ def test_smollm2_has_the_logits_and_chat_of_transformers() -> None:
         expected = theirs(torch.tensor([ids])).logits[0]
 
     assert ids == expected_ids
-    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-3)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=2e-4)

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from weldlm.interrupt import StopRequest, catch_signals
+from weldlm.interrupt import StopRequest, Terminated, catch_signals, catch_sigterm
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
@@ -52,3 +52,19 @@ def test_another_thread_leaves_the_handlers_alone() -> None:
     thread.join()
 
     assert seen == [before, StopRequest()]
+
+
+def test_sigterm_becomes_an_exception_inside_the_block() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    with pytest.raises(Terminated), catch_sigterm():
+        signal.raise_signal(signal.SIGTERM)
+
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_sigterm_is_a_request_while_a_run_asks_for_it() -> None:
+    with catch_sigterm(), catch_signals() as stop:
+        signal.raise_signal(signal.SIGTERM)
+
+    assert stop.signal_number == signal.SIGTERM

@@ -82,7 +82,7 @@ def vocabulary(*more: str) -> bytes:
         struct.pack("<fi", -float(place), len(token)) + token.encode()
         for place, token in enumerate(tokens)
     ]
-    return struct.pack("<i", 16) + b"".join(records)
+    return struct.pack("<i", 6) + b"".join(records)
 
 
 @pytest.mark.parametrize("is_tied", [True, False], ids=["tied", "untied"])

@@ -41,3 +41,17 @@ def test_nothing_to_draw_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="holds no finite loss"):
         draw_loss_curve(metrics, tmp_path / "loss.svg")
+
+
+@pytest.mark.parametrize(
+    "line", ['{"st', "[]", "3", '{"loss": 2.0}', '{"step": 2, "loss": "x"}'], ids=str
+)
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, line: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 4.0}\n' + line)
+
+    with pytest.raises(
+        ValueError, match=r"metrics.jsonl is damaged \(.*\); expected JSON lines; mend"
+    ):
+        draw_loss_curve(tmp_path / "metrics.jsonl", tmp_path / "loss.svg")
+
+    assert not (tmp_path / "loss.svg").exists()

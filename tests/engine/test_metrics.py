@@ -79,3 +79,15 @@ def test_unfinished_last_line_is_dropped(tmp_path: Path, tail: str) -> None:
     MetricsFile(path, step=5, evaluated_step=5).close()
 
     assert path.read_text() == whole
+
+
+def test_a_file_that_is_not_text_is_named_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n\xff\n')
+
+    with pytest.raises(
+        ValueError, match=r"metrics.jsonl is not UTF-8 \(byte 12\); .* or remove it"
+    ):
+        MetricsFile(path, step=1, evaluated_step=1)
+
+    assert path.read_bytes() == b'{"step": 1}\n\xff\n'

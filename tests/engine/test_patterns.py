@@ -186,6 +186,7 @@ def test_regex_package_splits_as_the_scanner(family: str, text: str) -> None:
         r"(?:ab|a)++b?|[\p{P}\p{S}]{2,}?",
         r"(?>\p{L}{1,2})\p{M}*",
         "(?i:k|don't)+|.",
+        r"\A\p{L}+|\s+\z|\s",
         r"[\x{4e00}-\u9fa5]{2}|\x41|\t",
     ],
 )
@@ -254,6 +255,7 @@ def test_sequence_splits_as_in_tokenizers() -> None:
         (r"a**", "a repetition of a repetition"),
         (r"(?=a)*", "a repeated assertion"),
         (r"a$", "an anchor of lines"),
+        (r"a\z+", "a repeated assertion"),
         (r"(a", "an opening parenthesis without a closing one"),
         (r"a)", "a closing parenthesis without an opening one"),
         (r"[a", "a set without an end"),

@@ -147,3 +147,12 @@ def test_without_a_seed_rows_keep_their_order(shards: TokenShards) -> None:
 def test_bad_setting_is_named(shards: TokenShards, changes: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PackingPlan(shards, **{"row_length": 7, "seed": 3, **changes})
+
+
+def test_rows_beyond_all_memory_are_refused(shards: TokenShards) -> None:
+    plan = PackingPlan(shards, row_length=10**9, seed=3)
+
+    with pytest.raises(
+        ValueError, match="a step of 1,000,000,000 rows of 1,000,000,000 tokens take"
+    ):
+        plan.rows(0, 10**9)

@@ -7,10 +7,12 @@ import pytest
 from weldlm import sealed_folder
 from weldlm.sealed_folder import (
     check_hashes,
+    lock_file,
     lock_folder,
     read_manifest,
     remove_drafts,
     remove_folder,
+    replace_folder,
     seal_folder,
 )
 
@@ -122,3 +124,82 @@ def test_a_folder_made_for_a_lock_goes_with_it(tmp_path: Path) -> None:
         (tmp_path / "full" / "a.txt").write_text("kept")
 
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_a_file_is_locked_once_and_the_lock_goes(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+
+    with (
+        lock_file(path),
+        pytest.raises(BlockingIOError, match=r"out.jsonl is in use by another program; wait"),
+        lock_file(path),
+    ):
+        pass
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_a_dead_program_left_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / ".out.jsonl.lock").touch()
+
+    with lock_file(tmp_path / "out.jsonl"):
+        names = [path.name for path in tmp_path.iterdir()]
+
+    assert names == [".out.jsonl.lock"]
+
+
+def test_replaced_folder_needs_no_manifest(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old.txt").touch()
+
+    with replace_folder(tmp_path / "folder") as draft:
+        (draft / "new.txt").write_text("new")
+
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["new.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_error_while_a_folder_is_replaced_keeps_the_old(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old.txt").touch()
+
+    with pytest.raises(FileNotFoundError), replace_folder(tmp_path / "folder") as draft:
+        (draft / "new.txt").rename(tmp_path / "nowhere" / "new.txt")
+
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["old.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_files_get_the_mode_of_the_umask(tmp_path: Path) -> None:
+    with seal_folder(tmp_path / "folder") as draft:
+        (draft.path / "a.txt").touch(mode=0o600)
+
+    plain = tmp_path / "plain.txt"
+    plain.touch()
+    assert (tmp_path / "folder" / "a.txt").stat().st_mode == plain.stat().st_mode
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, r"manifest.json does not exist; expected a folder that was written completely"),
+        ("{", r"manifest.json is damaged \(.*\); expected a manifest in JSON"),
+        ("[]", r"manifest.json is damaged"),
+        ('{"files": {"a.txt": {"bytes": "9"}}}', r"manifest.json is damaged"),
+    ],
+    ids=["missing", "torn", "list", "entry"],
+)
+def test_a_damaged_manifest_is_named_with_what_to_do(
+    tmp_path: Path, text: str | None, message: str
+) -> None:
+    write(tmp_path / "folder", "some text")
+    (tmp_path / "folder" / "manifest.json").unlink()
+    contents = {} if text is None else {"manifest.json": text}
+    for name, content in contents.items():
+        (tmp_path / "folder" / name).write_text(content)
+
+    with pytest.raises(
+        (FileNotFoundError, ValueError),
+        match=rf"{message}[^\n]*; restore it from a copy, or remove",
+    ):
+        read_manifest(tmp_path / "folder")

@@ -234,3 +234,17 @@ def test_any_document_round_trips(
     shards = write_shards(folder, [ids], vocab_size=100_000)
 
     assert shards.document(0).tolist() == ids.tolist()
+
+
+def test_contents_are_read_for_their_hashes_only_once(
+    shards: TokenShards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[Path] = []
+    monkeypatch.setattr(
+        "weldlm.data.shards.check_hashes", lambda folder, _manifest: checked.append(folder)
+    )
+
+    shards.verify()
+    shards.verify()
+
+    assert checked == [shards.folder]

@@ -2,18 +2,29 @@
 
 import base64
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiktoken
 import tiktoken.load
+import tokenizers
 
 from tests.engine.known_vocabularies import known_path
 from tests.engine.pattern_texts import fuzz_texts
-from tests.engine.tokenizer_oracles import GPT2_PATTERN, gpt2, needs_gpt2
+from tests.engine.tokenizer_oracles import (
+    GPT2_PATTERN,
+    gpt2,
+    needs_gpt2,
+    small,
+    standard_library_texts,
+)
 from weldlm.tokenizer import Tokenizer
-from weldlm.tokenizer.bpe import Pattern, RankedBpeModel
+from weldlm.tokenizer.bert import bert_parts
+from weldlm.tokenizer.bpe import BpeModel, Pattern, RankedBpeModel
 from weldlm.tokenizer.parts import TokenizerParts
+from weldlm.tokenizer.pattern_families import PATTERNS
 from weldlm.tokenizer.regex_pattern import RegexPattern
 from weldlm.tokenizer.tiktoken_ranks import KNOWN_RANKS, read_tiktoken, write_tiktoken
 
@@ -113,11 +124,99 @@ def test_unknown_file_needs_a_pattern(ranks: Path) -> None:
         read_tiktoken(ranks)
 
 
-def test_merges_are_no_ranks(tmp_path: Path) -> None:
-    trained = Tokenizer.train(["ab ab ab"], 258)
+def merges(*names: bytes) -> TokenizerParts:
+    """Bytes, and a token for each two names that are joined by a plus."""
+    tokens = TOKENS[:256] + [name.replace(b"+", b"") for name in names]
+    rows = [
+        [tokens.index(left), tokens.index(right), tokens.index(left + right)]
+        for left, right in (name.split(b"+") for name in names)
+    ]
+    return TokenizerParts(tokens=tokens, model=BpeModel(np.array(rows, dtype=np.uint32)))
 
-    with pytest.raises(ValueError, match="the model is a BpeModel, expected a RankedBpeModel"):
-        write_tiktoken(tmp_path / "trained.tiktoken", trained.parts)
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (
+            merges(b"b+c", b"a+b", b"ab+c"),
+            r"b'abc' is made of b'ab' and b'c': its bytes become \(b'a', b'bc'\)",
+        ),
+        (
+            replace(
+                merges(b"a+b", b"b+c"),
+                model=BpeModel(np.array([[98, 99, 257], [97, 98, 256]], dtype=np.uint32)),
+            ),
+            "not in the order of their tokens",
+        ),
+        (bert_parts(["[UNK]", "[CLS]", "[SEP]"]), "the model is WordPiece, expected byte-level"),
+    ],
+    ids=["other-halves", "other-order", "wordpiece"],
+)
+def test_what_ranks_cannot_say_is_refused(
+    parts: TokenizerParts, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        write_tiktoken(tmp_path / "x.tiktoken", parts)
+
+
+def test_ranks_of_learned_merges_encode_as_in_tiktoken(tmp_path: Path) -> None:
+    path = tmp_path / "learned.tiktoken"
+    trained = small()
+    trained.save(path, format="tiktoken")
+    encoding = tiktoken.Encoding(
+        "learned",
+        pat_str=GPT2_PATTERN,
+        mergeable_ranks=tiktoken.load.load_tiktoken_bpe(str(path)),
+        special_tokens=trained.special_tokens,
+    )
+    text = "".join(standard_library_texts(30)[28:]) + "".join(fuzz_texts(300))
+
+    ids = trained.encode_ordinary(text)
+
+    assert ids == encoding.encode_ordinary(text)
+
+
+@needs_gpt2
+def test_ranks_of_merges_of_gpt2_are_the_file_r50k_base(tmp_path: Path) -> None:
+    path = tmp_path / "gpt2.tiktoken"
+
+    gpt2().save(path, format="tiktoken")
+
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == KNOWN_RANKS["r50k_base"].sha256
+
+
+def saved_in_tokenizers(parts: TokenizerParts, folder: Path) -> tokenizers.Tokenizer:
+    Tokenizer(parts).save(folder / "tokenizer.json")
+    return tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def test_saved_ranks_encode_alike_in_tokenizers(tmp_path: Path) -> None:
+    tokens = small().parts.tokens[1:]
+    path = write_lines(tmp_path / "some.tiktoken", tokens)
+    parts = read_tiktoken(path, pattern=PATTERNS["cl100k"], special_tokens={"<|end|>": 1234})
+    text = "".join(standard_library_texts(30)[28:]) + "<|end|>\n \n\t" + "".join(fuzz_texts(300))
+
+    ids = saved_in_tokenizers(parts, tmp_path).encode(text + "\n ").ids
+
+    assert ids == Tokenizer(parts).encode(text + "\n ", allowed_special="all")
+
+
+@pytest.mark.parametrize("name", ["cl100k_base", "o200k_base", "p50k_base", "qwen"])
+def test_saved_known_ranks_encode_alike_in_tokenizers(name: str, tmp_path: Path) -> None:
+    parts = read_tiktoken(known_path(f"{name}.tiktoken"))
+    texts = [*fuzz_texts(1000), *standard_library_texts(6)]
+
+    rows = saved_in_tokenizers(parts, tmp_path).encode_batch(texts)
+
+    encode = Tokenizer(parts).encode
+    assert [row.ids for row in rows] == [encode(text, allowed_special="all") for text in texts]
+
+
+def test_special_token_with_the_name_of_another_is_refused(ranks: Path, tmp_path: Path) -> None:
+    parts = read_tiktoken(ranks, pattern=GPT2_PATTERN, special_tokens={"abc": 257})
+
+    with pytest.raises(ValueError, match="a special token and another one are spelled 'abc'"):
+        Tokenizer(parts).save(tmp_path / "tokenizer.json")
 
 
 @pytest.mark.parametrize(

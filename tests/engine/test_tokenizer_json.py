@@ -223,10 +223,6 @@ UNSUPPORTED: dict[str, tuple[Document, str]] = {
         changed("pre_tokenizer", {"type": "UnicodeScripts"}),
         "pre_tokenizer has 'type' = \"UnicodeScripts\", which is not supported",
     ),
-    "prefix-space": (
-        changed("pre_tokenizer", BYTE_LEVEL | {"add_prefix_space": True}),
-        "'add_prefix_space' = true",
-    ),
     "no-pre-tokenizer": (changed("pre_tokenizer", None), "pre_tokenizer is null"),
     "decoder": (
         changed("decoder", DOCUMENT["decoder"] | {"type": "BPEDecoder"}),
@@ -331,3 +327,24 @@ def test_refusal_is_one_line(content: Document, tmp_path: Path) -> None:
 
     assert "\n" not in str(refusal.value)
     assert len(str(refusal.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("section", "kind"),
+    [
+        *(("pre_tokenizer", kind) for kind in ("Whitespace", "Punctuation", "UnicodeScripts")),
+        *(("pre_tokenizer", kind) for kind in ("CharDelimiterSplit", "Split", "Digits")),
+        *(("decoder", kind) for kind in ("BPEDecoder", "CTC", "Fuse", "Strip", "ByteFallback")),
+        *(("normalizer", kind) for kind in ("ByteLevel", "Append")),
+        *(("model", kind) for kind in ("WordLevel", "SentencePiece")),
+    ],
+)
+def test_section_of_another_type_is_refused_by_name(
+    section: str, kind: str, tmp_path: Path
+) -> None:
+    path = written(changed(section, {"type": kind}), tmp_path)
+
+    with pytest.raises(
+        ValueError, match=f"{path}: {section} has 'type' = \"{kind}\", which is not supported"
+    ):
+        Tokenizer.from_file(path)

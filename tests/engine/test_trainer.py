@@ -281,3 +281,60 @@ def test_corpus_of_single_tokens_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="has no document of two tokens"):
         tiny_trainer(tmp_path, data=data)
+
+
+def test_model_beyond_all_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weldlm.memory.available_bytes", lambda _device: 2 << 30)
+    settings = SHORT.changed(rows_per_step=10**7)
+
+    with pytest.raises(ValueError, match=r"on 10,000,000 rows of 16 tokens .* takes at least"):
+        tiny_trainer(tmp_path, settings=settings)
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_validation_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    poison = Poison(step=6)
+    trainer = tiny_trainer(tmp_path, settings=SHORT, callbacks=[poison])
+    poison.model = trainer.model
+
+    with pytest.raises(FloatingPointError, match="step 6: the validation loss is nan; expected"):
+        trainer.fit()
+
+    assert newest_valid(tmp_path / "out").newest != tmp_path / "out" / "checkpoint-6"
+
+
+def test_other_minutes_than_those_of_the_run_are_said_to_change_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = SHORT.changed(steps=2, minutes=1.0, warmup_steps=0)
+    tiny_trainer(tmp_path, settings=settings).fit()
+
+    tiny_trainer(tmp_path, settings=settings.changed(minutes=5.0)).fit(resume="auto")
+
+    assert (
+        "minutes is 5, but the run keeps the 2 steps that were measured for 1; for m" in caplog.text
+    )
+
+
+def test_the_same_minutes_need_no_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = SHORT.changed(steps=2, minutes=1.0, warmup_steps=0)
+    tiny_trainer(tmp_path, settings=settings).fit()
+
+    tiny_trainer(tmp_path, settings=settings).fit(resume="auto")
+
+    assert "minutes" not in caplog.text
+
+
+@pytest.mark.parametrize("part", ["data", "valid"])
+def test_tokens_that_changed_are_found_before_a_run_goes_on(tmp_path: Path, part: str) -> None:
+    tiny_trainer(tmp_path, callbacks=[Stop()]).fit()
+    path = tmp_path / part / "tokens-00000.bin"
+    path.write_bytes(b"\1\0" + path.read_bytes()[2:])
+
+    with pytest.raises(
+        ValueError, match=rf"{part}/tokens-00000.bin has SHA-256 .* it is damaged; r"
+    ):
+        tiny_trainer(tmp_path).fit(resume=True)

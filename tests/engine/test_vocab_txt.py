@@ -1,11 +1,15 @@
 """vocab.txt: tokens by line, as the tokenizers library reads them."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tokenizers
 
-from tests.engine.wordpiece_oracles import VOCAB_PATH, needs_bert
+from tests.engine.tokenizer_oracles import standard_library_texts
+from tests.engine.wordpiece_oracles import VOCAB_PATH, bert, needs_bert
+from weldlm.tokenizer import AddedToken, Tokenizer, WordPieceSettings
 from weldlm.tokenizer.vocab_txt import read_vocab_txt, write_vocab_txt
 
 
@@ -84,3 +88,51 @@ def test_refuses_to_write_what_reads_differently(
         write_vocab_txt(tmp_path / "vocab.txt", tokens)
 
     assert not (tmp_path / "vocab.txt").exists()
+
+
+@needs_bert
+@pytest.mark.parametrize("casing", ["uncased", "cased"])
+def test_saved_vocabulary_encodes_alike_in_tokenizers(casing: str, tmp_path: Path) -> None:
+    path = tmp_path / "vocab.txt"
+    bert(casing).save(path, format="vocab.txt")
+    oracle = tokenizers.BertWordPieceTokenizer(str(path), lowercase=casing == "uncased")
+    texts = standard_library_texts(4)
+
+    rows = bert(casing).encode_batch(texts, allowed_special="all")
+
+    assert [row.tolist() for row in rows] == [row.ids for row in oracle.encode_batch(texts)]
+
+
+def learned(**options: Any) -> Tokenizer:
+    settings = WordPieceSettings(**options)
+    return Tokenizer.train(["ab ab"], 9, algorithm=settings, allow_smaller=True)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "message"),
+    [
+        (Tokenizer.train(["ab ab"], 258), "the model is byte-level BPE; a vocab.txt holds"),
+        (learned(continuing_prefix="@@"), "and the prefix '@@'; readers of vocab.txt expect"),
+        (
+            Tokenizer(
+                replace(
+                    learned().parts,
+                    tokens=[*learned().parts.tokens, b"<x>"],
+                    added_tokens=(AddedToken("<x>", len(learned().parts.tokens)),),
+                )
+            ),
+            "the added token '<x>' is behind the vocabulary",
+        ),
+    ],
+    ids=["bpe", "prefix", "added"],
+)
+def test_what_a_vocab_txt_cannot_say_is_refused(
+    tokenizer: Tokenizer, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        tokenizer.save(tmp_path / "vocab.txt", format="vocab.txt")
+
+
+def test_unknown_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="format is 'yaml'; expected one of"):
+        learned().save(tmp_path / "x", format="yaml")  # type: ignore[arg-type]  # the claim

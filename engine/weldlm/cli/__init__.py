@@ -15,8 +15,10 @@ import click
 
 from weldlm import __version__
 from weldlm.cli.backends import backends
+from weldlm.cli.convert import convert
 from weldlm.cli.demo import demo
 from weldlm.cli.generate import generate
+from weldlm.cli.info import info
 from weldlm.cli.tokenizer import tokenizer
 from weldlm.cli.train import train
 from weldlm.interrupt import Terminated, catch_sigterm
@@ -41,6 +43,7 @@ _WRONG_PATHS = {
     errno.EPERM: "choose another path",
     errno.EROFS: "choose another path",
 }
+_ADVICE = {**_WRONG_PATHS, errno.ENOSPC: "free some and give the same command again"}
 _USAGE_ERRORS = (
     click.ClickException,
     ValueError,
@@ -74,7 +77,7 @@ def _add_traceback(command: click.Command) -> None:
         command.params.append(option)
 
 
-for command in (demo, tokenizer, train, generate, backends):
+for command in (demo, tokenizer, train, generate, info, convert, backends):
     _add_traceback(command)
     weldlm.add_command(command)
 
@@ -124,9 +127,9 @@ def _message(error: Exception) -> str:
     if isinstance(error, click.ClickException):
         text = error.format_message()
     elif isinstance(error, OSError) and error.strerror:
-        parts = [error.filename, error.strerror[0].lower() + error.strerror[1:]]
+        parts = [error.filename2 or error.filename, error.strerror[0].lower() + error.strerror[1:]]
         text = ": ".join(str(part) for part in parts if part is not None)
-        text += f"; {_WRONG_PATHS[error.errno]}" if error.errno in _WRONG_PATHS else ""
+        text += f"; {_ADVICE[error.errno]}" if error.errno in _ADVICE else ""
     else:
         text = str(error) or type(error).__name__
     return " ".join(text.split())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from weldlm.cli.model_folder import default_device, keep_model
+from weldlm.cli.model_folder import default_device, draw_curve, keep_model
 from weldlm.cli.options import device_option
 from weldlm.cli.terminal import StepBar
 from weldlm.cli.vocabulary import DEFAULT_VOCAB_SIZE, learn_tokenizer
@@ -151,10 +151,8 @@ def _compare(model: "CausalLM", corpus: "Corpus") -> None:
 
 
 def _keep(model: "CausalLM", tokenizer: "Tokenizer", out: Path) -> None:
-    from weldlm.loss_curve import draw_loss_curve
-
     folder = out / "model"
     keep_model(model, tokenizer, folder)
-    draw_loss_curve(out / "metrics.jsonl", out / "loss.svg")
+    draw_curve(out)
     click.echo(f"\n{folder}: loads in transformers; {out / 'loss.svg'}: the loss curve")
     click.echo(f'try: weldlm generate --model {folder} --prompt "import "')

@@ -11,7 +11,7 @@ from weldlm.text_file import require_whole_characters
 
 if TYPE_CHECKING:
     from weldlm.batch_job import JobFiles
-    from weldlm.heads import CausalLM
+    from weldlm.generation import GenerativeModel
     from weldlm.sampling import SamplingSettings
     from weldlm.tokenizer import Tokenizer
 
@@ -23,7 +23,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command(short_help="Complete a prompt, or a file of prompts.")
-@click.option("--model", required=True, type=click.Path(path_type=Path), help="Model folder.")
+@click.option(
+    "--model", required=True, type=click.Path(path_type=Path), help="Model folder or file."
+)
 @click.option("--prompt", help="Text to go on from; its completion is streamed.")
 @click.option("-i", "--input", "source", type=_FILE, help="Prompts: text lines, or JSON lines.")
 @click.option("-o", "--output", "target", type=_FILE, help="JSON lines to write, with --input.")
@@ -52,7 +54,12 @@ def generate(
     \b
     Examples:
       weldlm generate --model run/model --prompt "def main("
+      weldlm generate --model SmolLM2-135M-Instruct.Q4_1.gguf --prompt "Once"
       weldlm generate --model run/model -i prompts.txt -o completions.jsonl
+
+    A model is a Hugging Face folder, a GGUF file or a folder with one, or a .bin model of llama2.c
+    with its vocabulary beside it. An encoder-decoder (T5, BART) reads the prompt and writes a text
+    of its own, which alone is printed.
 
     A file of prompts that was stopped before its end goes on with the same command. Exit code 3:
     the file is done, but some of its rows are error rows.
@@ -84,7 +91,7 @@ def generate(
 
 
 def _run_job(
-    model: "CausalLM",
+    model: "GenerativeModel",
     tokenizer: "Tokenizer",
     files: "JobFiles",
     settings: "SamplingSettings",
@@ -109,12 +116,13 @@ def _run_job(
 
 
 def _stream(
-    model: "CausalLM", tokenizer: "Tokenizer", prompt: str, settings: "SamplingSettings"
+    model: "GenerativeModel", tokenizer: "Tokenizer", prompt: str, settings: "SamplingSettings"
 ) -> int:
     from weldlm.generation import stream
 
     pieces = stream(model, tokenizer, prompt, settings)  # checks the prompt
-    click.echo(prompt, nl=False)
+    if not model.config.has_cross_attention:  # else it is no part of the text
+        click.echo(prompt, nl=False)
     for piece in pieces:
         click.echo(piece, nl=False)
     click.echo()

@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:
     import torch
 
-    from weldlm.heads import CausalLM
+    from weldlm.heads import CausalLM, Seq2SeqLM
     from weldlm.tokenizer import Tokenizer
 
-__all__ = ["default_device", "keep_model", "load_model", "load_tokenizer"]
+__all__ = ["default_device", "draw_curve", "keep_model", "load_model", "load_tokenizer"]
 
 
 def default_device(device: str | None) -> str:
@@ -41,15 +43,28 @@ def keep_model(model: "CausalLM", tokenizer: "Tokenizer", folder: Path) -> None:
         tokenizer.save(draft / "tokenizer.json")
 
 
-def load_model(
-    folder: Path, device: str, dtype: "torch.dtype | None"
-) -> tuple["CausalLM", "Tokenizer"]:
-    """Reads a folder with a model and its tokenizer."""
-    from weldlm.tokenizer import Tokenizer
-    from weldlm.weights import load_pretrained
+def draw_curve(out: Path) -> None:
+    """Draws the loss of the run in `out`; says so where its metrics.jsonl does not allow it."""
+    from weldlm.loss_curve import draw_loss_curve
 
-    model = load_pretrained(folder, device=device, dtype=dtype)
-    return model.eval(), Tokenizer.from_pretrained(folder)
+    try:
+        draw_loss_curve(out / "metrics.jsonl", out / "loss.svg")
+    except ValueError as error:
+        click.echo(f"{out / 'loss.svg'} is not drawn: {error}", err=True)
+
+
+def load_model(
+    path: Path, device: str, dtype: "torch.dtype | None"
+) -> tuple["CausalLM | Seq2SeqLM", "Tokenizer"]:
+    """Reads a model that generates, and its tokenizer, from a folder or file."""
+    from weldlm.heads import CausalLM, Seq2SeqLM
+    from weldlm.tokenizer import Tokenizer
+    from weldlm.weights import load_config, load_pretrained
+
+    is_decoder = not load_config(path).has_cross_attention
+    head: type[CausalLM] | type[Seq2SeqLM] = CausalLM if is_decoder else Seq2SeqLM
+    model: CausalLM | Seq2SeqLM = load_pretrained(path, head, device=device, dtype=dtype)
+    return model.eval(), Tokenizer.from_pretrained(path)
 
 
 def load_tokenizer(path: Path) -> "Tokenizer":

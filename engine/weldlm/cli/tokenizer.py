@@ -3,11 +3,15 @@
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from weldlm.cli.model_folder import load_tokenizer
 from weldlm.cli.vocabulary import learn_tokenizer, vocab_size_option
+
+if TYPE_CHECKING:
+    from weldlm.tokenizer.tokenizer import Format
 
 __all__ = ["tokenizer"]
 
@@ -160,6 +164,31 @@ def info(path: Path, as_json: bool) -> None:
         click.echo(f"  {token_id}\t{token}" + (f"\t{roles[token]}" if token in roles else ""))
     if loaded.config.chat_templates:
         click.echo("chat templates: " + ", ".join(loaded.config.chat_templates))
+
+
+@tokenizer.command(short_help="Write a tokenizer in another format.")
+@_tokenizer_option
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["tokenizer.json", "tiktoken", "vocab.txt"]),
+    default="tokenizer.json",
+    show_default=True,
+    help="tiktoken is for ranks of byte-level BPE, vocab.txt for WordPiece.",
+)
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write."
+)
+def convert(path: Path, file_format: "Format", out: Path) -> None:
+    """Write a tokenizer in another format; what that cannot say is refused.
+
+    \b
+    Example: weldlm tokenizer convert --tokenizer spiece.model --out tokenizer.json
+    """
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"{out.parent} is not a folder; make it or change --out")
+    load_tokenizer(path).save(out, format=file_format)
+    click.echo(out)
 
 
 def _numbers() -> list[int]:

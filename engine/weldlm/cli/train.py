@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weldlm.cli.model_folder import default_device, keep_model, load_tokenizer
+from weldlm.cli.model_folder import default_device, draw_curve, keep_model, load_tokenizer
 from weldlm.cli.options import device_option, given, settings_options
 from weldlm.cli.vocabulary import DEFAULT_VOCAB_SIZE, learn_tokenizer, vocab_size_option
 from weldlm.train_settings import TrainSettings
@@ -159,7 +159,6 @@ def _fit(
     import torch
 
     from weldlm.heads import CausalLM
-    from weldlm.loss_curve import draw_loss_curve
     from weldlm.progress import progress_callback
     from weldlm.trainer import Trainer
 
@@ -178,6 +177,6 @@ def _fit(
     if not result.is_interrupted:
         keep_model(model, corpus.tokenizer, out / "model")
         row["model"] = str(out / "model")
-    draw_loss_curve(out / "metrics.jsonl", out / "loss.svg")
+    draw_curve(out)
     click.echo(json.dumps(row))
     return result.exit_code

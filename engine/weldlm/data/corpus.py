@@ -4,10 +4,12 @@ The standard library is the corpus that every machine has: it needs no network a
 """
 
 import hashlib
+import os
 import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from weldlm.text_file import decode_text, parse_json, require_whole_characters
 
@@ -40,9 +42,7 @@ def read_documents(path: str | Path) -> Iterator[Document]:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(
-            file for file in path.rglob("*") if file.suffix in _TEXT_SUFFIXES and file.is_file()
-        )
+        files = _text_files(path)
         if not files:
             expected = ", ".join(_TEXT_SUFFIXES)
             raise FileNotFoundError(f"{path} holds no text files; expected files named {expected}")
@@ -95,6 +95,15 @@ def is_held_out(name: str, fraction: float) -> bool:
     """Whether the document `name` is kept from training; stable as the corpus grows."""
     digest = hashlib.sha256(name.encode(errors="surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
+
+
+def _text_files(folder: Path) -> list[Path]:
+    def refuse(error: OSError) -> NoReturn:
+        raise error  # a folder that cannot be read is not left out silently
+
+    walked = os.walk(folder, onerror=refuse)
+    files = (Path(place, name) for place, _, names in walked for name in names)
+    return sorted(file for file in files if file.suffix in _TEXT_SUFFIXES and file.is_file())
 
 
 def _is_source(root: Path, file: Path) -> bool:

@@ -10,15 +10,19 @@ from weldlm.heads.classification import (
     SequenceClassifier,
     TokenClassifier,
 )
+from weldlm.heads.kinds import HEADS
 from weldlm.heads.language import CausalLM, MaskedLM
 from weldlm.heads.model import Model
+from weldlm.heads.padded import PaddedModel
 from weldlm.heads.sentence import SentenceEmbedder
 from weldlm.heads.seq2seq import Seq2SeqLM
 
 __all__ = [
+    "HEADS",
     "CausalLM",
     "MaskedLM",
     "Model",
+    "PaddedModel",
     "QuestionAnswerer",
     "Regressor",
     "SentenceEmbedder",

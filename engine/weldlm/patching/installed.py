@@ -7,11 +7,12 @@ a model copy it too, bound to the copied module.
 import inspect
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import MethodType
 from typing import Any
 
 from torch import nn
 
-__all__ = ["has_own_forward", "install", "is_installed", "uninstall"]
+__all__ = ["arguments_by_name", "has_own_forward", "install", "is_installed", "uninstall"]
 
 _PACKAGE = __name__.rpartition(".")[0]
 
@@ -30,6 +31,15 @@ def install(module: nn.Module, forward: Callable[..., Any], settings: tuple[Any,
     module.forward = replaced
 
 
+def arguments_by_name(
+    module: nn.Module, names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """The arguments of a call of `module`, those by position too."""
+    if args and args[0] is module:
+        args = args[1:]  # accelerate binds a forward to its model again when it unwraps the model
+    return dict(zip(names, args, strict=False)) | kwargs
+
+
 def has_own_forward(module: nn.Module) -> bool:
     """Whether the instance has a forward besides that of its class."""
     return "forward" in vars(module)
@@ -38,7 +48,7 @@ def has_own_forward(module: nn.Module) -> bool:
 def is_installed(module: nn.Module) -> bool:
     """Whether that forward is one of ours."""
     forward = vars(module).get("forward")
-    return isinstance(forward, partial) and forward.func.__module__.startswith(f"{_PACKAGE}.")
+    return _is_ours(forward.__func__ if isinstance(forward, MethodType) else forward)
 
 
 def uninstall(model: nn.Module) -> None:
@@ -50,19 +60,23 @@ def uninstall(model: nn.Module) -> None:
     for path, module in model.named_modules():
         if has_own_forward(module) and not is_installed(module) and _is_wrapped(module):
             raise RuntimeError(
-                f"the replaced forward of {path or 'the model'} was wrapped since by "
-                f"{vars(module)['forward']!r}; undo that first, then revert"
+                f"the replaced forward of {path or 'the model'} was wrapped since, by a "
+                f"{type(vars(module)['forward']).__name__}; undo that first, then revert"
             )
     for module in model.modules():
         if is_installed(module):
             del module.forward
 
 
+def _is_ours(function: Any) -> bool:
+    return isinstance(function, partial) and function.func.__module__.startswith(f"{_PACKAGE}.")
+
+
 def _is_wrapped(module: nn.Module) -> bool:
     """Whether one of our forwards is found behind what the instance has."""
     seen: list[Any] = [vars(module)["forward"]]
     for function in seen:  # grows while it is walked
-        if isinstance(function, partial) and function.func.__module__.startswith(f"{_PACKAGE}."):
+        if _is_ours(function):
             return True
         seen.extend(_inner_functions(function, seen))
     return False

@@ -43,6 +43,17 @@ LEFT_TO_TORCH = {
     "BartLearnedPositionalEmbedding": "PyTorch's lookup",
     "Dropout": "PyTorch's dropout, with its random numbers",
     "Identity": "nothing to compute",
+    **dict.fromkeys(
+        ("GELUActivation", "GELUTanh", "ReLU", "SiLU", "SiLUActivation", "Tanh"),
+        "PyTorch's activation, one operation",
+    ),
+    **dict.fromkeys(
+        (
+            f"{family}RotaryEmbedding"
+            for family in ("Llama", "Mistral", "Qwen2", "Qwen3", "ModernBert")
+        ),
+        "its angles are computed once a forward",
+    ),
 }
 
 # models without a kernel of their own whose outputs do not depend on the states of padding
@@ -75,21 +86,7 @@ def _llama_states(model: Any, call: dict[str, Any]) -> tuple[Tensor, dict[str, A
 def _states_of(stack: Any, call: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
     """The last states of a stack, and its other outputs by name."""
     outputs = stack(**{name: value for name, value in call.items() if name != "labels"})
-    fields = {name: outputs[name] for name in outputs if name in _PASSED_ON}
-    return outputs.last_hidden_state, fields
-
-
-_PASSED_ON = (
-    "past_key_values",
-    "hidden_states",
-    "attentions",
-    "cross_attentions",
-    "decoder_hidden_states",
-    "decoder_attentions",
-    "encoder_last_hidden_state",
-    "encoder_hidden_states",
-    "encoder_attentions",
-)
+    return outputs.last_hidden_state, dict(outputs)
 
 
 def _bart_states(model: Any, call: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:

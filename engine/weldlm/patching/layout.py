@@ -6,20 +6,20 @@ travels to it as the keyword argument `packing`, which the layers hand on like a
 """
 
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Layout", "Packing", "full_layout", "read_layout"]
+__all__ = ["Layout", "Packing", "flattened_layout", "full_layout", "read_layout"]
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The sequences of a batch."""
 
-    batch_size: int
+    batch_size: int  # rows; there are more sequences than rows where a row holds several
     padded_length: int
     lengths: tuple[int, ...]  # of the sequences, on the host
     offsets: Tensor  # [B + 1] int32, cumulative lengths
@@ -57,6 +57,20 @@ def full_layout(batch_size: int, length: int, device: torch.device) -> Layout:
     """The layout of a batch without padding."""
     offsets = torch.arange(batch_size + 1, dtype=torch.int32, device=device) * length
     return Layout(batch_size, length, (length,) * batch_size, offsets, None)
+
+
+def flattened_layout(position_ids: Tensor) -> Layout:
+    """The layout of rows [B, S] without padding that hold sequences end to end.
+
+    As transformers reads `position_ids`: a sequence begins where they do not count on.
+    """
+    batch_size, length = position_ids.shape
+    is_start = functional.pad(position_ids.diff(dim=1) != 1, (1, 0), value=True)
+    starts = is_start.flatten().nonzero().squeeze(1).tolist()  # one synchronization
+    bounds = [*starts, batch_size * length]
+    offsets = torch.tensor(bounds, dtype=torch.int32, device=position_ids.device)
+    lengths = tuple(end - start for start, end in pairwise(bounds))
+    return Layout(batch_size, length, lengths, offsets, None)
 
 
 def read_layout(attention_mask: Tensor) -> Layout | None:

@@ -96,6 +96,10 @@ class _LazyOutput(OrderedDict[str, Any]):
         self._settle()
         return super().values()
 
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={vars(self)[name]!r}" for name in self)
+        return f"{type(self).__name__}({shown})"
+
     def __reduce__(self) -> Any:
         names = [field.name for field in fields(self)]  # type: ignore[arg-type]
         return self._eager_class, tuple(getattr(self, name) for name in names)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from weldlm.patching.installed import arguments_by_name
 from weldlm.patching.lazy_output import LazyLogits, lazy_output
 from weldlm.patching.stacks import UNPACKABLE
 from weldlm_kernels import linear_cross_entropy
@@ -41,7 +42,7 @@ def language_loss(model: Any, spec: LossSpec, *args: Any, **kwargs: Any) -> Any:
     """The forward of a language model."""
     from transformers import modeling_outputs
 
-    call = dict(zip(spec.names, args, strict=False)) | kwargs
+    call = arguments_by_name(model, spec.names, args, kwargs)
     if call.get("labels") is None:
         return type(model).forward(model, **call)
     targets = _targets(spec, call)
@@ -54,7 +55,7 @@ def language_loss(model: Any, spec: LossSpec, *args: Any, **kwargs: Any) -> Any:
     call.pop("logits_to_keep", None)
     call.pop("return_dict", None)
     items = call.get("num_items_in_batch") if spec.counts_items else None
-    states, fields = spec.states(model, call)
+    states, others = spec.states(model, call)
     loss = _loss(model, spec, states, targets.flatten().to(states.device), items)
 
     def logits() -> Tensor:
@@ -62,8 +63,10 @@ def language_loss(model: Any, spec: LossSpec, *args: Any, **kwargs: Any) -> Any:
         projected: Tensor = model.get_submodule(spec.projection)(transformed)
         return projected if spec.bias is None else projected + getattr(model, spec.bias)
 
+    output = getattr(modeling_outputs, spec.output)
+    fields = {name: value for name, value in others.items() if name in output.__dataclass_fields__}
     if torch.compiler.is_compiling():
-        return getattr(modeling_outputs, spec.output)(loss=loss, logits=logits(), **fields)
+        return output(loss=loss, logits=logits(), **fields)
     lazy = LazyLogits(logits, states.device.type)
     return lazy_output(spec.output, loss=loss, logits=lazy, **fields)
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from weldlm.patching.layout import Layout, Packing, full_layout, read_layout
+from weldlm.patching.installed import arguments_by_name
+from weldlm.patching.layout import Layout, Packing, flattened_layout, full_layout, read_layout
 
 __all__ = ["UNPACKABLE", "bart_stack", "bert_layers", "bert_stack", "id_stack"]
 
@@ -21,8 +22,9 @@ UNPACKABLE = "weldlm_keeps_padding"
 
 def id_stack(stack: Any, names: tuple[str, ...], *args: Any, **kwargs: Any) -> Any:
     """A stack that takes positions, or needs none: its ids are packed before they are embedded."""
-    call = dict(zip(names, args, strict=False)) | kwargs
-    packing = _packing(stack, names, call)
+    call = arguments_by_name(stack, names, args, kwargs)
+    # of the stacks with positions, those that are causal can have a cache
+    packing = _packing(stack, names, call, reads_positions="past_key_values" in names)
     if packing is None:
         return type(stack).forward(stack, **call)
     own = packing.own
@@ -37,7 +39,7 @@ def id_stack(stack: Any, names: tuple[str, ...], *args: Any, **kwargs: Any) -> A
 
 def bert_stack(stack: Any, names: tuple[str, ...], *args: Any, **kwargs: Any) -> Any:
     """A stack whose pooler reads the first token of each padded row: `bert_layers` pack inside."""
-    call = dict(zip(names, args, strict=False)) | kwargs
+    call = arguments_by_name(stack, names, args, kwargs)
     packing = _packing(stack, names, call, is_decoder=stack.config.is_decoder)
     if packing is None:
         return type(stack).forward(stack, **call)
@@ -58,7 +60,7 @@ def bert_layers(
 
 def bart_stack(stack: Any, names: tuple[str, ...], *args: Any, **kwargs: Any) -> Any:
     """A stack that numbers positions by itself: it embeds padded rows."""
-    call = dict(zip(names, args, strict=False)) | kwargs
+    call = arguments_by_name(stack, names, args, kwargs)
     packing = _packing(stack, names, call)
     if packing is None:
         return type(stack).forward(stack, **call)
@@ -92,9 +94,22 @@ def _run_bart_layers(stack: Any, call: dict[str, Any], packing: Packing) -> Any:
 
 
 def _packing(
-    stack: Any, names: tuple[str, ...], call: dict[str, Any], *, is_decoder: bool = True
+    stack: Any,
+    names: tuple[str, ...],
+    call: dict[str, Any],
+    *,
+    is_decoder: bool = True,
+    reads_positions: bool = False,
 ) -> Packing | None:
-    """How the call is packed, or None where it is not; takes UNPACKABLE out of it."""
+    """How the call is packed, or None where it is not; takes UNPACKABLE out of it.
+
+    Args:
+        stack: the stack called.
+        names: parameters of its forward.
+        call: its arguments by name.
+        is_decoder: it returns a cache unless told not to.
+        reads_positions: without a mask, its positions say where sequences begin.
+    """
     is_unpackable = call.pop(UNPACKABLE, False)
     if is_unpackable or _wants_cache(stack, names, call, is_decoder):
         return None
@@ -104,7 +119,12 @@ def _packing(
         return None
     embeds = call.get("inputs_embeds")
     shape = (call["input_ids"] if embeds is None else embeds[..., 0]).shape
-    own = _layout(call.get("attention_mask"), shape, stack.device)
+    positions = call.get("position_ids") if reads_positions else None
+    if positions is not None and call.get("attention_mask") is None:
+        compiles = torch.compiler.is_compiling()
+        own = None if compiles else flattened_layout(positions.expand(shape))
+    else:
+        own = _layout(call.get("attention_mask"), shape, stack.device)
     states = call.get("encoder_hidden_states")
     if own is None or states is None:
         return None if own is None else Packing(own)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from weldlm import _tokenizer
 from weldlm.tokenizer.compiled import Compiled, compile_parts
-from weldlm.tokenizer.located import LocatedIds, character_numbers
+from weldlm.tokenizer.located import LocatedIds, character_numbers, spaces_around, trimmed
 from weldlm.tokenizer.parts import AddedToken, TokenizerParts
 from weldlm.tokenizer.ragged import RaggedIds
 from weldlm.tokenizer.special_policy import SpecialTokens, special_policy
@@ -207,6 +208,10 @@ class Codec:
         ids, offsets = self._encoder.encode_located(text, *policy)
         if unit == "character":
             offsets = character_numbers(text)[offsets]
+        trimming = self._parts.offset_trimming
+        if trimming is not None:
+            spaces = self._spaces[ids]
+            offsets = trimmed(offsets, spaces, has_prefix_space=trimming.has_prefix_space)
         before, after = (self._before, self._after) if add_special_tokens else ((), ())
         nowhere = [np.zeros((len(around), 2), dtype=np.int64) for around in (before, after)]
         return LocatedIds(
@@ -287,6 +292,11 @@ class Codec:
     def clear_cache(self) -> None:
         """Gives back the memory of the word caches, at most a few MiB for each thread."""
         self._encoder.clear_cache()
+
+    @cached_property
+    def _spaces(self) -> NDArray[np.int64]:
+        added = {token_id: content for content, token_id in self._added_ids.items()}
+        return spaces_around(self.parts.tokens, added)
 
     def _check_added(self, token: AddedToken) -> None:
         if self._vocabulary.token(token.id) != token.content.encode("utf-8", "surrogatepass"):

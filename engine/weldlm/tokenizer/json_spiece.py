@@ -2,7 +2,9 @@
 
 Ids are the same but where sentencepiece rounds the sums of two segmentations to the same number,
 and where the text holds the name of a special token, which the tokenizers library always finds. Of
-decoded text, that of the unknown token differs. What would change more is refused by name.
+decoded text, that of the unknown token differs. The rules of a charsmap work on grapheme clusters
+there: where a rule is for a part of a cluster, such as a letter with two accents, the text differs.
+What would change more is refused by name.
 """
 
 from dataclasses import replace
@@ -60,7 +62,6 @@ def _normalizers(normalizer: Normalizer) -> tuple[Normalizer, ...]:
     if not isinstance(normalizer, SpieceNormalizer):
         return (normalizer,)
     refused = {
-        "a charsmap, whose rules work on grapheme clusters there": normalizer.charsmap != b"",
         "treat_whitespace_as_suffix": normalizer.treat_whitespace_as_suffix,
         "escape_whitespaces=False": not normalizer.escape_whitespaces,
         "user defined pieces with spaces": any(" " in string for string in normalizer.kept),
@@ -70,9 +71,11 @@ def _normalizers(normalizer: Normalizer) -> tuple[Normalizer, ...]:
             raise ValueError(f"tokenizer.json cannot say what a .model does with {name}")
     spaces = (rewriters.Replace(" ", _METASPACE),)
     prefix = (rewriters.Prepend(_METASPACE),) if normalizer.add_dummy_prefix else ()
+    rules = (rewriters.Precompiled(normalizer.charsmap),) if normalizer.charsmap else ()
     if not normalizer.remove_extra_whitespaces:
-        return (*prefix, *spaces)
+        return (*rules, *prefix, *spaces)
     return (
+        *rules,
         rewriters.StripRuns(" ", left=True, right=False),
         rewriters.Replace(" ", " ", 2),
         *prefix,

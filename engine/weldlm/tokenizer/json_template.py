@@ -1,12 +1,12 @@
 """tokenizer.json: post-processors, which put special tokens around one text or a pair."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from weldlm.tokenizer.json_fields import ANY, Understood, brief, checked
-from weldlm.tokenizer.parts import AddedToken, Template, TemplatePiece
+from weldlm.tokenizer.parts import OffsetTrimming, Template, TemplatePiece, TokenizerParts
 
-__all__ = ["read_template", "write_template"]
+__all__ = ["read_template", "read_trimming", "write_post_processor"]
 
 _TEMPLATE: Understood = {
     "type": ("TemplateProcessing",),
@@ -16,9 +16,9 @@ _TEMPLATE: Understood = {
 }
 _BYTE_LEVEL: Understood = {  # trims offsets and nothing else
     "type": ("ByteLevel",),
-    "add_prefix_space": (ANY, None),
-    "trim_offsets": (ANY, None),
-    "use_regex": (ANY, None),
+    "add_prefix_space": (True, False),
+    "trim_offsets": (True, False),
+    "use_regex": (True, False, None),
 }
 _BERT: Understood = {"type": ("BertProcessing",), "sep": (ANY,), "cls": (ANY,)}
 _ROBERTA: Understood = {
@@ -62,11 +62,47 @@ def read_template(section: object) -> Template:
     )
 
 
-def write_template(template: Template, added_tokens: Sequence[AddedToken]) -> dict[str, Any] | None:
-    """The section for a template; null for one that adds nothing."""
+def read_trimming(section: object) -> OffsetTrimming | None:
+    """How the section post_processor, which `read_template` has read, trims offsets.
+
+    Raises:
+        ValueError: it does so more than once.
+    """
+    match section:
+        case {"type": "ByteLevel" | "RobertaProcessing", **fields}:
+            if fields.get("trim_offsets") is False:
+                return None
+            return OffsetTrimming(fields.get("add_prefix_space") is not False)
+        case {"type": "Sequence", "processors": [*processors]}:
+            found = [read_trimming(processor) for processor in processors]
+            trimmings = [trimming for trimming in found if trimming is not None]
+            if len(trimmings) > 1:
+                raise ValueError("post_processor trims offsets more than once; expected once")
+            return trimmings[0] if trimmings else None
+    return None
+
+
+def write_post_processor(parts: TokenizerParts) -> dict[str, Any] | None:
+    """The section post_processor; null where nothing is added or trimmed."""
+    names = {i: token.decode("utf-8", "replace") for i, token in enumerate(parts.tokens)}
+    names |= {token.id: token.content for token in parts.added_tokens}
+    template = _write_template(parts.template, names)
+    if parts.offset_trimming is None:
+        return template
+    trimming = {
+        "type": "ByteLevel",
+        "add_prefix_space": parts.offset_trimming.has_prefix_space,
+        "trim_offsets": True,
+        "use_regex": True,
+    }
+    if template is None:
+        return trimming
+    return {"type": "Sequence", "processors": [trimming, template]}
+
+
+def _write_template(template: Template, names: Mapping[int, str]) -> dict[str, Any] | None:
     if template == Template():
         return None
-    names = {token.id: token.content for token in added_tokens}
     ids = {
         token_id
         for piece in template.single + template.pair

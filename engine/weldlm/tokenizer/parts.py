@@ -17,6 +17,7 @@ __all__ = [
     "DecoderTables",
     "Model",
     "Normalizer",
+    "OffsetTrimming",
     "Padding",
     "PlainDecoder",
     "Pretokenizer",
@@ -112,6 +113,13 @@ class Template:
 
 
 @dataclass(frozen=True, slots=True)
+class OffsetTrimming:
+    """The places of byte-level tokens are without the spaces at their ends."""
+
+    has_prefix_space: bool = True  # one space of the first token is not in the text
+
+
+@dataclass(frozen=True, slots=True)
 class Truncation:
     """How a file says that long texts are cut."""
 
@@ -145,5 +153,6 @@ class TokenizerParts:
     pretokenizer: Pretokenizer | None = None  # None: a text is one piece
     decoder: Decoder = PlainDecoder()
     template: Template = Template()
+    offset_trimming: OffsetTrimming | None = None
     truncation: Truncation | None = None
     padding: Padding | None = None

@@ -17,6 +17,8 @@ _SIGNS = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*" + _SPACES
 PATTERNS = {
     "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     "llama3": _LLAMA3,
+    # tiktoken's own spelling ends a text by $, which is the end of a line to oniguruma
+    "cl100k": _LLAMA3.replace(_SPACES, r"|\s+\z|\s*[\r\n]|\s+(?!\S)|\s"),
     "qwen2": _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}"),
     "qwen3_5": (
         _CONTRACTION

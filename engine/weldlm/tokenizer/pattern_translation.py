@@ -19,6 +19,7 @@ _CATEGORIES = frozenset(["L", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "N", "Nd", "P",
 _CONTROLS = {"r": 0x0D, "n": 0x0A, "t": 0x09, "f": 0x0C, "v": 0x0B}
 _GROUPS = ("(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>")
 _LOOKAROUNDS = ("(?=", "(?!", "(?<=", "(?<!")
+_ENDS = {"\\A": "\\A", "\\z": "\\Z"}  # of the text
 _SET_OPERATORS = ("&&", "--", "~~", "||")
 _ESCAPED = frozenset('!"#$%&()*+,-./:;=?@[\\]^_{|}~ ')  # not <, >, ' and `
 # letters that one character folds to, such as U+FB01 to "fi"; oniguruma unfolds them
@@ -71,7 +72,7 @@ class _Parser:
         parts: list[str] = []
         while self.position < len(self.pattern) and not self._sees("|", ")"):
             begin = self.position
-            is_assertion = self._sees(*_LOOKAROUNDS, "^", "$")
+            is_assertion = self._sees(*_LOOKAROUNDS, "^", "$", *_ENDS)
             atom = self._atom()
             if is_assertion and self._sees("*", "+", "?", "{"):
                 self.refuse("a repeated assertion")
@@ -90,6 +91,9 @@ class _Parser:
             return self._group()
         if self._sees("["):
             return self._set()
+        for end, translated in _ENDS.items():
+            if self._take(end):
+                return translated
         if self._sees("\\"):
             return self._escape()
         if self._take("."):

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from itertools import chain, pairwise
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from weldlm import _tokenizer
 from weldlm.tokenizer.pattern_translation import Engine, translate
 
-__all__ = ["RegexPattern"]
+__all__ = ["Keeps", "RegexPattern"]
 
 # what the regex package calls the classes of the core, by their number; 0 and 12 are all the rest
 _PROPERTIES = {1: r"\p{Lu}", 2: r"\p{Ll}", 3: r"\p{Lt}", 4: r"\p{Lm}", 5: r"\p{Lo}", 6: r"\p{M}"}
@@ -24,13 +24,27 @@ _UNASSIGNED = 12
 _SURROGATES = (0xD800, 0xDFFF)
 
 
+# "all": each match and what is between them; "runs": matches in a row are one piece; the last four
+# join each match, or what is between two, to the piece before it or behind it
+Keeps: TypeAlias = Literal[
+    "matches",
+    "others",
+    "all",
+    "runs",
+    "matches to previous",
+    "others to previous",
+    "matches to next",
+    "others to next",
+]
+
+
 @dataclass(frozen=True, slots=True)
 class RegexPattern:
     """Splits text as an engine does with a pattern."""
 
     pattern: str
     engine: Engine  # whose dialect it is
-    keeps: Literal["matches", "others", "all"]  # what becomes a piece
+    keeps: Keeps  # what becomes a piece
 
     def build(self) -> _tokenizer.CallbackPretokenizer:
         """
@@ -58,14 +72,37 @@ class RegexPattern:
         return spans
 
 
-def _pieces(matches: list[tuple[int, int]], size: int, keeps: str) -> list[int]:
+def _pieces(matches: list[tuple[int, int]], size: int, keeps: Keeps) -> list[int]:
     """Begin and end of each piece, one behind the other."""
     if keeps == "matches":
         return list(chain.from_iterable(matches))
     borders = [0, *chain.from_iterable(matches), size]
-    if keeps == "all":
-        return list(chain.from_iterable(pairwise(borders)))
-    return borders
+    if keeps == "others":
+        return borders
+    if keeps != "all":
+        borders = _joined(borders, keeps)
+    return list(chain.from_iterable(pairwise(borders)))
+
+
+def _joined(borders: list[int], keeps: Keeps) -> list[int]:
+    """The borders of `_pieces` without those inside of joined pieces.
+
+    As the tokenizers library has it: of joined parts in a row, only every first one is joined.
+    """
+    what, _, where = keeps.partition(" to ")
+    parts = [
+        (begin, end, (number % 2 == 1) == (what != "others"))
+        for number, (begin, end) in enumerate(pairwise(borders))
+        if begin < end
+    ]
+    if where == "next":
+        parts.reverse()
+    joined = {
+        begin if where != "next" else end
+        for (_, _, was_chosen), (begin, end, is_chosen) in pairwise(parts)
+        if (is_chosen == was_chosen if what == "runs" else is_chosen and not was_chosen)
+    }
+    return [0, *(border for border in borders[1:-1] if border not in joined), borders[-1]]
 
 
 def _exchanges(ranges: Iterable[tuple[int, int]]) -> dict[int, int | None]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weldlm.atomic_file import replace_text
-from weldlm.tokenizer.bpe import Pattern, RankedBpeModel
+from weldlm.tokenizer.bpe import BpeModel, Pattern, RankedBpeModel
+from weldlm.tokenizer.json_ranks import require_ranks
 from weldlm.tokenizer.parts import AddedToken, Pretokenizer, TokenizerParts
 from weldlm.tokenizer.pattern_families import family_of
 from weldlm.tokenizer.regex_pattern import RegexPattern
@@ -102,16 +103,24 @@ def read_tiktoken(
 def write_tiktoken(path: Path, parts: TokenizerParts) -> None:
     """Writes the ranks, whole or not at all; pattern and special tokens have no place in the file.
 
+    Merges are written as ranks where these say the same, as those that are learned do.
+
     Raises:
-        ValueError: the model is not one of ranks.
+        ValueError: the model says what ranks cannot.
     """
     model = parts.model
-    if not isinstance(model, RankedBpeModel):
-        raise ValueError(
-            f"the model is a {type(model).__name__}, expected a RankedBpeModel: a rank file says "
-            "that two tokens merge wherever their bytes together are a token"
-        )
-    hidden = set(model.hidden_ids)
+    match model:
+        case RankedBpeModel():
+            hidden = set(model.hidden_ids)
+        case BpeModel():
+            require_ranks(model, parts.tokens)
+            hidden = {token.id for token in parts.added_tokens}
+            hidden |= set(range(model.num_tokens or len(parts.tokens), len(parts.tokens)))
+        case _:
+            raise ValueError(
+                f"the model is {model.algorithm}, expected byte-level BPE: a rank file says that "
+                "two tokens merge wherever their bytes together are a token"
+            )
     lines = [
         f"{base64.b64encode(token).decode('ascii')} {rank}\n"
         for rank, token in enumerate(parts.tokens)

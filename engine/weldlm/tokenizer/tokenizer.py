@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeAlias, Unpack
+from typing import Any, Literal, Self, TypeAlias, Unpack, get_args
 
 from weldlm.atomic_file import replace_text
 from weldlm.tokenizer.algorithms import Algorithm, Settings, learn, settings_of
@@ -15,11 +15,15 @@ from weldlm.tokenizer.compiled import Compiled, compile_parts
 from weldlm.tokenizer.compiled_cache import read_compiled
 from weldlm.tokenizer.files import read_tokenizer_file, read_tokenizer_folder
 from weldlm.tokenizer.parts import TokenizerParts
+from weldlm.tokenizer.tiktoken_ranks import write_tiktoken
 from weldlm.tokenizer.tokenizer_config import TokenizerConfig, write_config
 from weldlm.tokenizer.tokenizer_json import write_tokenizer_json
 from weldlm.tokenizer.training import END_OF_TEXT, Progress
+from weldlm.tokenizer.vocab_txt import vocab_txt_tokens, write_vocab_txt
 
 __all__ = ["Tokenizer"]
+
+Format: TypeAlias = Literal["tokenizer.json", "tiktoken", "vocab.txt"]
 
 _Loaded: TypeAlias = tuple[Compiled, TokenizerConfig]
 _Read: TypeAlias = Callable[[Path, Mapping[str, object]], _Loaded]
@@ -136,9 +140,25 @@ class Tokenizer(Codec):
         text = json.dumps(write_config(self.config), ensure_ascii=False, indent=2)
         replace_text(folder / "tokenizer_config.json", text + "\n")
 
-    def save(self, path: str | Path) -> None:
-        """Writes a tokenizer.json that the tokenizers library reads with equal ids."""
-        write_tokenizer_json(Path(path), self.parts)
+    def save(self, path: str | Path, *, format: Format = "tokenizer.json") -> None:
+        """Writes one file, by default a tokenizer.json that the tokenizers library reads.
+
+        Args:
+            format: "tiktoken" for the ranks of byte-level BPE, "vocab.txt" for the tokens of
+                WordPiece; neither has a place for special tokens or for how text is split.
+
+        Raises:
+            ValueError: the format has no way to say what this tokenizer does.
+        """
+        match format:
+            case "tokenizer.json":
+                write_tokenizer_json(Path(path), self.parts)
+            case "tiktoken":
+                write_tiktoken(Path(path), self.parts)
+            case "vocab.txt":
+                write_vocab_txt(path, vocab_txt_tokens(self.parts))
+            case _:
+                raise ValueError(f"format is {format!r}; expected one of {get_args(Format)}")
 
     @property
     def algorithm(self) -> str:

@@ -26,8 +26,9 @@ from weldlm.tokenizer.json_batching import (
 )
 from weldlm.tokenizer.json_fields import ANY, Understood, brief, checked, parse_json
 from weldlm.tokenizer.json_pattern import read_byte_level, write_byte_level
+from weldlm.tokenizer.json_ranks import ranks_as_merges
 from weldlm.tokenizer.json_spiece import spiece_as_json_parts
-from weldlm.tokenizer.json_template import read_template, write_template
+from weldlm.tokenizer.json_template import read_template, read_trimming, write_post_processor
 from weldlm.tokenizer.json_vocabulary import (
     NamedModel,
     read_added_tokens,
@@ -81,7 +82,7 @@ _PRETOKENIZERS: Mapping[
 ] = {
     **json_rewriters.PRETOKENIZERS,
     "BertPreTokenizer": lambda section: ((), json_wordpiece.read_bert_pretokenizer(section)),
-    "ByteLevel": lambda section: ((), read_byte_level(section)),
+    "ByteLevel": read_byte_level,
     "Sequence": lambda section: _read_sequence(section),
 }
 _DECODERS: Mapping[str, Callable[[Section], Decoder]] = {
@@ -111,6 +112,7 @@ def read_tokenizer_json(path: Path) -> TokenizerParts:
         pretokenizer=pretokenizer,
         decoder=_read("decoder", fields["decoder"], _DECODERS),
         template=read_template(fields["post_processor"]),
+        offset_trimming=read_trimming(fields["post_processor"]),
         truncation=read_truncation(fields["truncation"]),
         padding=read_padding(fields["padding"]),
     )
@@ -147,7 +149,7 @@ def _read_sequence(section: Section) -> tuple[tuple[Normalizer, ...], Pretokeniz
     match section:
         case {"pretokenizers": [*_, {"type": "Metaspace"}]}:
             return json_rewriters.PRETOKENIZERS["Sequence"](section)
-    return (), read_byte_level(section)
+    return read_byte_level(section)
 
 
 def _section(name: str, section: object) -> Section:
@@ -168,7 +170,7 @@ def _read(name: str, section: object, readers: Mapping[str, Callable[[Section], 
 
 
 def _document(parts: TokenizerParts) -> Section:
-    parts = spiece_as_json_parts(parts)
+    parts = ranks_as_merges(spiece_as_json_parts(parts))
     return {
         "version": "1.0",
         "truncation": write_truncation(parts.truncation),
@@ -176,7 +178,7 @@ def _document(parts: TokenizerParts) -> Section:
         "added_tokens": [write_added_token(token) for token in parts.added_tokens],
         "normalizer": _write_normalizers(parts.normalizers),
         "pre_tokenizer": _write_pretokenizer(parts),
-        "post_processor": write_template(parts.template, parts.added_tokens),
+        "post_processor": write_post_processor(parts),
         "decoder": _write_decoder(parts.decoder),
         "model": _write_model(parts),
     }
@@ -220,10 +222,10 @@ def _write_normalizer(normalizer: Normalizer) -> Section:
 
 def _write_pretokenizer(parts: TokenizerParts) -> Section | None:
     pretokenizer = parts.pretokenizer
-    if isinstance(parts.model, BpeModel | WordPieceModel) and not parts.rewriters:
-        if isinstance(pretokenizer, BertPretokenizer):
-            return json_wordpiece.write_bert_pretokenizer()
-        return write_byte_level(pretokenizer)
+    if isinstance(pretokenizer, BertPretokenizer) and not parts.rewriters:
+        return json_wordpiece.write_bert_pretokenizer()
+    if isinstance(parts.model, BpeModel):
+        return write_byte_level(pretokenizer, parts.rewriters)
     # cuts that no token crosses need not be said
     if not parts.rewriters and isinstance(pretokenizer, MetaspaceCutter | None):
         return None

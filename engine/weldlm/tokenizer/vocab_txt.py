@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from weldlm.atomic_file import replace_text
+from weldlm.tokenizer.bert import WordPieceModel
+from weldlm.tokenizer.parts import TokenizerParts
 
-__all__ = ["read_vocab_txt", "write_vocab_txt"]
+__all__ = ["read_vocab_txt", "vocab_txt_tokens", "write_vocab_txt"]
 
 # the White_Space property; str.rstrip() also takes U+001C to U+001F, which are none
 _WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B)))
@@ -70,6 +72,28 @@ def write_vocab_txt(path: str | Path, tokens: Sequence[str]) -> None:
             )
         ids[token] = token_id
     replace_text(Path(path), "".join(token + "\n" for token in tokens))
+
+
+def vocab_txt_tokens(parts: TokenizerParts) -> list[str]:
+    """The tokens of a WordPiece vocabulary that the file can say all of.
+
+    Raises:
+        ValueError: the model is another one, or has what readers of the file do not expect.
+    """
+    model = parts.model
+    if not isinstance(model, WordPieceModel):
+        raise ValueError(f"the model is {model.algorithm}; a vocab.txt holds WordPiece")
+    if (model.unk_token, model.continuing_prefix) != ("[UNK]", "##"):
+        raise ValueError(
+            f"unk_token is {model.unk_token!r} and the prefix {model.continuing_prefix!r}; readers "
+            "of vocab.txt expect '[UNK]' and '##'"
+        )
+    if model.num_tokens < len(parts.tokens):
+        raise ValueError(
+            f"the added token {parts.tokens[model.num_tokens].decode()!r} is behind the "
+            "vocabulary, where a vocab.txt has no place; save a tokenizer.json"
+        )
+    return [token.decode() for token in parts.tokens]
 
 
 def _lines(data: bytes) -> list[bytes]:

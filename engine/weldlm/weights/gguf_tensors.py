@@ -7,6 +7,7 @@ GPT-2 are transposed.
 
 import re
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,12 +92,19 @@ class GgufTensors:
         return self._file.tensors[self._names[name]].type_name
 
     def read(self, name: str) -> Tensor:
-        weight = torch.from_numpy(self._file.values(self._names[name]))
+        weight = self._stored(self._names[name])
         if self._architecture == "llama":
             weight = self._unpaired(name, weight)
         if self._architecture.startswith("gemma") and name.endswith("norm.weight"):
-            weight = weight - 1
+            weight = weight.float() - 1
         return weight.t() if self._is_transposed(name) else weight
+
+    def _stored(self, name: str) -> Tensor:
+        """In 16 bits where the file has them: what takes memory is then the file's own."""
+        kind = self._file.tensors[name].type_name
+        if kind in _MATRICES:
+            return torch.from_numpy(self._file.stored(name).view(np.int16)).view(_MATRICES[kind])
+        return torch.from_numpy(self._file.values(name))
 
     def _unpaired(self, name: str, weight: Tensor) -> Tensor:
         num_heads = self._file.require("llama.attention.head_count")

@@ -1,6 +1,7 @@
 """Models from and to folders: which tensors of theirs make up ours, read and written one by one."""
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,8 @@ from weldlm.weights.tensor_source import TensorSource
 __all__ = ["load_pretrained", "save_pretrained"]
 
 M = TypeVar("M", bound=Model)
+Device = torch.device | str
+Report = Callable[[int, int], None]
 
 
 def save_pretrained(
@@ -31,6 +34,7 @@ def save_pretrained(
     *,
     dtype: torch.dtype | None = None,
     max_shard_bytes: int = DEFAULT_SHARD_BYTES,
+    report: Report | None = None,
 ) -> None:
     """Writes a folder that `transformers` loads with equal logits.
 
@@ -39,6 +43,7 @@ def save_pretrained(
         folder: made where it does not exist.
         dtype: of the weights in the file; as they are where None.
         max_shard_bytes: a larger model becomes several files with an index.
+        report: called with the number of tensors written and of all tensors.
 
     Raises:
         OSError: it cannot be written; a file that was there before is as it was.
@@ -47,7 +52,8 @@ def save_pretrained(
     folder = Path(folder)
     config = their_config(model, dtype or next(model.parameters()).dtype)
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder, _plans(model, dtype), max_shard_bytes=max_shard_bytes)
+    plans = _plans(model, dtype)
+    write_tensors(folder, plans, max_shard_bytes=max_shard_bytes, report=report)
     replace_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
 
@@ -55,8 +61,9 @@ def save_pretrained(
 def load_pretrained(
     path: str | Path,
     *,
-    device: torch.device | str = ...,
+    device: Device = ...,
     dtype: torch.dtype | None = ...,
+    report: Report | None = ...,
 ) -> CausalLM: ...
 @overload
 def load_pretrained(
@@ -65,8 +72,9 @@ def load_pretrained(
     *,
     labels: Sequence[str] | None = ...,
     has_new_head: bool = ...,
-    device: torch.device | str = ...,
+    device: Device = ...,
     dtype: torch.dtype | None = ...,
+    report: Report | None = ...,
 ) -> M: ...
 def load_pretrained(
     path: str | Path,
@@ -74,8 +82,9 @@ def load_pretrained(
     *,
     labels: Sequence[str] | None = None,
     has_new_head: bool = False,
-    device: torch.device | str = "cpu",
+    device: Device = "cpu",
     dtype: torch.dtype | None = None,
+    report: Report | None = None,
 ) -> Model:
     """Reads a model. Tensors of heads other than `head` are left out.
 
@@ -88,6 +97,7 @@ def load_pretrained(
         has_new_head: weights of the head that the folder lacks are drawn from torch's generator.
         device: where the weights go.
         dtype: of the weights; as stored where None, fp32 where they are quantized.
+        report: called with the number of tensors read and of all tensors.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -114,7 +124,10 @@ def load_pretrained(
     state = {name: _drawn(name, model.get_parameter(name)).to(device, dtype) for name in drawn}
     # the largest first, while the least of the others lies in memory beside it
     for name in sorted(read, key=lambda name: -model.get_parameter(name).numel()):
-        state[name] = _take(files, read[name], device, dtype)
+        shape = model.get_parameter(name).shape
+        state[name] = _take(files, read[name], shape, device=device, dtype=dtype)
+        if report is not None:
+            report(len(state) - len(drawn), len(read))
     _fill_shared(model, state)
     model.load_state_dict(state, assign=True)
     return model.to(device)
@@ -257,14 +270,19 @@ def _joined_shape(rule: Rule, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
 
 
 def _take(
-    files: TensorSource, rule: Rule, device: torch.device | str, dtype: torch.dtype | None
+    files: TensorSource, rule: Rule, shape: torch.Size, *, device: Device, dtype: torch.dtype | None
 ) -> Tensor:
     """A copy, which nothing that happens to the file can change."""
-    parts = [files.read(name) for name in rule.theirs]
-    if len(parts) > 1:
-        return torch.cat(parts).to(device, dtype)
-    (tensor,) = parts
-    if rule.is_row:
-        tensor = tensor.flatten()
-    tensor = tensor.t() if rule.is_transposed else tensor
-    return tensor.to(device, dtype, copy=True, memory_format=torch.contiguous_format)
+    if dtype is None:
+        dtypes = [files.read(name).dtype for name in rule.theirs]
+        dtype = functools.reduce(torch.promote_types, dtypes)
+    # before anything is read: what is freed afterwards leaves no holes between the weights
+    weight = torch.empty(shape, device=device, dtype=dtype)
+    begin = 0
+    for name in rule.theirs:
+        part = files.read(name)
+        part = part.flatten() if rule.is_row else part
+        part = part.t() if rule.is_transposed else part
+        weight[begin : begin + len(part)] = part
+        begin += len(part)
+    return weight

@@ -127,20 +127,34 @@ class TensorPlan:
     make: Callable[[], Tensor]
 
 
-def write_tensors(folder: Path, plans: Mapping[str, TensorPlan], *, max_shard_bytes: int) -> None:
+def write_tensors(
+    folder: Path,
+    plans: Mapping[str, TensorPlan],
+    *,
+    max_shard_bytes: int,
+    report: Callable[[int, int], None] | None = None,
+) -> None:
     """Writes tensors into one file, or several of at most `max_shard_bytes` (or one tensor) each.
 
-    Files of an earlier model that would contradict them are removed afterwards.
+    Files of an earlier model that would contradict them are removed afterwards. `report` is called
+    with the number of tensors written and of all tensors.
     """
     shards = _shards(plans, max_shard_bytes)
     names = [
         _WHOLE if len(shards) == 1 else f"model-{place:05}-of-{len(shards):05}.safetensors"
         for place in range(1, len(shards) + 1)
     ]
+    num_written = 0
     for file, shard in zip(names, shards, strict=True):
         with replace_file(folder / file) as path:
             tensors = {name: plans[name].make() for name in shard}
-            save_file(tensors, path, metadata={"format": "pt"})
+            try:
+                save_file(tensors, path, metadata={"format": "pt"})
+            except SafetensorError as error:  # of the disk: the tensors are plain
+                raise OSError(f"{folder / file} could not be written ({error})") from error
+        num_written += len(shard)
+        if report is not None:
+            report(num_written, len(plans))
     if len(shards) > 1:
         index = {
             "metadata": {"total_size": sum(plan.num_bytes for plan in plans.values())},

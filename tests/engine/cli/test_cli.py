@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, one-line errors, exit codes, and the main path."""
 
+import errno
 import json
 import re
 import resource
@@ -11,6 +12,7 @@ import pytest
 
 from tests.engine.tiny_models import tiny_model
 from weldlm.cli import main
+from weldlm.interrupt import Terminated
 from weldlm.tokenizer import Tokenizer
 from weldlm.weights import save_pretrained
 
@@ -64,7 +66,16 @@ def test_help_answers_at_once() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["demo"], ["tokenizer"], ["tokenizer", "train"], ["train"], ["generate"], ["backends"]],
+    [
+        ["demo"],
+        ["tokenizer"],
+        ["tokenizer", "train"],
+        ["train"],
+        ["generate"],
+        ["info"],
+        ["convert"],
+        ["backends"],
+    ],
     ids=" ".join,
 )
 def test_every_command_explains_itself(
@@ -227,6 +238,41 @@ BAD_CALLS = {
                     "--minutes is 0.0; expected a finite number above 0"),
     "no folder": (["tokenizer", "train", "{tmp}/corpus.txt", "--out", "{tmp}/no/t.json"],
                   "is not a folder; make it"),
+    "nothing to learn from": (["tokenizer", "train", "{tmp}/empty.txt", "--out", "{tmp}/run"],
+                              "holds no text; expected at least one document"),
+    "binary corpus": (["train", "--data", "{tmp}/bytes.txt", "--out", "{tmp}/run", "--steps", "1"],
+                      "bytes.txt is not UTF-8 .* convert or leave it out"),
+    "half a character": (["train", "--data", "{tmp}/half.jsonl", "--out", "{tmp}/run",
+                          "--steps", "1"], "half.jsonl:1 holds half a character"),
+    "run below a file": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/corpus.txt/run",
+                          "--steps", "1"], "not a directory; give a path that leads through fold"),
+    "folder for a file": (["tokenizer", "train", "{tmp}/corpus.txt", "--out", "{tmp}"],
+                          "is a directory"),
+    "absurd context": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run",
+                        "--steps", "1", "--context-length", "1" + "0" * 9],
+                       "GiB that are available; lower --context-length"),
+    "absurd rows": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run",
+                     "--steps", "1", "--rows-per-step", "1" + "0" * 9],
+                    "GiB that are available; lower --context-length, --row-length, --rows-per-st"),
+    "endless minutes": (["demo", "--minutes", "1e308", "--out", "{tmp}/run"],
+                        "--minutes is .*; expected at most 527040, a year; give fewer"),
+    "no number of minutes": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run",
+                              "--minutes", "nan"], "--minutes is nan; expected a finite number"),
+    "all held out": (["train", "--data", "{tmp}/two.jsonl", "--out", "{tmp}/run", "--steps", "1",
+                      "--held-out", "0.999999999"], "--held-out is .*, which keeps all text of"),
+    "abstract device": (["backends", "--device", "meta"], "--device is 'meta'; expected cpu or cu"),
+    "vocabulary given twice": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run",
+                                "--steps", "1", "--vocab-size", "300", "--tokenizer",
+                                "{tmp}/model"], "--vocab-size is of a tokenizer to learn; give"),
+    "no prompts at a time": (["generate", "--model", "{tmp}/model", "-i", "{tmp}/corpus.txt",
+                              "-o", "{tmp}/run", "--batch-size", "0"],
+                             "--batch-size is 0; expected at least 1"),
+    "prompts at a time of one": (["generate", "--model", "{tmp}/model", "--prompt", "x",
+                                  "--batch-size", "0"], "--batch-size goes with --input; leave"),
+    "special prompt": (["generate", "--model", "{tmp}/model", "--prompt", "a<|endoftext|>"],
+                       "the prompt holds the special token .*; expected text; leave it out"),
+    "prompt of bytes": (["generate", "--model", "{tmp}/model", "--prompt", "a\udcff"],
+                        "--prompt holds half a character"),
 }  # fmt: skip
 
 
@@ -237,6 +283,10 @@ def test_bad_call_is_one_line_and_exit_code_2(
 ) -> None:
     arguments, message = BAD_CALLS[name]
     (tmp_path / "empty.txt").write_text(" \n")
+    (tmp_path / "bytes.txt").write_bytes(bytes(range(256)))
+    (tmp_path / "half.jsonl").write_text('{"text": "a\\ud800"}')
+    (tmp_path / "two.jsonl").write_text('{"text": "one"}\n{"text": "two"}')
+    before = sorted(tmp_path.rglob("*"))
 
     code = run(*(argument.format(tmp=tmp_path) for argument in arguments))
 
@@ -244,4 +294,70 @@ def test_bad_call_is_one_line_and_exit_code_2(
     assert code == 2
     assert error.count("\n") == 1
     assert re.search(message, error)
-    assert not (tmp_path / "run").exists()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("place", [0, 1, 5], ids=["first", "behind-the-command", "last"])
+def test_traceback_may_stand_anywhere(place: int, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["train", "--data", "nowhere", "--out", "nowhere"]
+    arguments += ["--steps=1"]
+    arguments.insert(place, "--traceback")
+
+    code = run(*arguments)
+
+    *trace, last = capsys.readouterr().err.splitlines()
+    assert code == 2
+    assert trace[0] == "Traceback (most recent call last):"
+    assert last.startswith("weldlm: nowhere does not exist")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a.txt"), 1,
+         "a.txt: no space left on device; free some and give the same command again (--traceback"),
+        (OSError(errno.EROFS, "Read-only file system", "a.txt"), 2,
+         "a.txt: read-only file system; choose another path\n"),
+        (PermissionError(errno.EACCES, "Permission denied", "a.txt"), 2,
+         "a.txt: permission denied; change its permissions or choose another path\n"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", ".a.partial", None, "a.txt"), 2,
+         "a.txt: is a directory; give the path of a file\n"),
+        (OSError("checkpoint-3 could not be written"), 1,
+         "checkpoint-3 could not be written (--tr"),
+        (MemoryError(), 1, "MemoryError (--traceback shows where)"),
+        (ValueError("two\nlines"), 2, "two lines\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (Terminated(), 143, "terminated\n"),
+    ],
+    ids=["full-disk", "read-only", "permission", "renamed", "failure", "memory", "lines", "INT",
+         "TERM"],
+)  # fmt: skip
+def test_an_error_is_one_line_and_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    message: str,
+) -> None:
+    def fail(_device: str | None) -> str:
+        raise error
+
+    monkeypatch.setattr("weldlm.cli.backends.default_device", fail)
+
+    assert run("backends") == code
+    assert capsys.readouterr().err.lstrip("\n").startswith(f"weldlm: {message}")
+
+
+def test_an_option_in_a_message_is_one_of_the_command(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = run(
+        "train", "--data", corpus, "--out", tmp_path / "r", "--steps", 1, "--vocab-size", 999
+    )
+    of_train = capsys.readouterr().err
+    learned = run("tokenizer", "train", corpus, "--out", tmp_path / "t.json", "--vocab-size", 999)
+    of_tokenizer = capsys.readouterr().err
+
+    assert (trained, learned) == (2, 2)
+    assert "frequency" not in of_train
+    assert "lower --min-frequency" in of_tokenizer

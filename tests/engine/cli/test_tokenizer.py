@@ -33,6 +33,12 @@ def saved_tokenizer(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("command", ["train", "encode", "decode", "info", "convert"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("tokenizer", command, "--help") == 0
+    assert f"Usage: weldlm tokenizer {command}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("algorithm", "vocab_size"), [("bpe", 300), ("wordpiece", 100), ("unigram", 60)]
 )
@@ -137,6 +143,32 @@ def test_info_of_a_folder_is_json(tmp_path: Path, capsys: pytest.CaptureFixture[
         "roles": {"unk_token": "[UNK]"},
         "has_chat_template": False,
     }
+
+
+def test_converted_file_is_that_which_was_saved(saved: Path, tmp_path: Path) -> None:
+    out, expected = tmp_path / "out.tiktoken", tmp_path / "expected.tiktoken"
+    Tokenizer.from_file(saved).save(expected, format="tiktoken")
+
+    code = run(
+        *("tokenizer", "convert", "--tokenizer", saved, "--format", "tiktoken", "--out", out)
+    )
+
+    assert code == 0
+    assert out.read_bytes() == expected.read_bytes()
+
+
+def test_what_a_format_cannot_say_is_one_line(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "vocab.txt"
+
+    code = run(
+        *("tokenizer", "convert", "--tokenizer", saved, "--format", "vocab.txt", "--out", out)
+    )
+
+    assert code == 2
+    assert "the model is byte-level BPE; a vocab.txt holds WordPiece" in capsys.readouterr().err
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

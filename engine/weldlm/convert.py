@@ -1,0 +1,106 @@
+"""Any model that weldlm reads, written as a Hugging Face folder with its tokenizer.
+
+The folder appears whole or not at all.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from weldlm.heads import HEADS, Model
+from weldlm.memory import require_memory
+from weldlm.model_info import count_stored_parameters
+from weldlm.sealed_folder import replace_folder
+from weldlm.tokenizer import Tokenizer
+from weldlm.weights import StoredModel, load_pretrained, open_model, save_pretrained
+
+__all__ = ["convert_model"]
+
+_DEFAULT_SHARD_BYTES = 5_000_000_000
+# how a model of that folder is used to generate; nothing here depends on it
+_KEPT = "generation_config.json"
+
+
+def convert_model(
+    source: str | Path,
+    target: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    max_shard_bytes: int = _DEFAULT_SHARD_BYTES,
+    report: Callable[[int, int], None] | None = None,
+) -> bool:
+    """Writes `target`, which transformers reads with equal logits.
+
+    Args:
+        source: what `load_pretrained` takes.
+        target: a folder that does not exist yet.
+        dtype: of the weights; as stored where None, fp32 where they are quantized.
+        max_shard_bytes: a larger model becomes several files with an index.
+        report: called with how much is done and of how much; what is read and what is written
+            count alike.
+
+    Returns:
+        Whether the source had a tokenizer.
+
+    Raises:
+        FileExistsError: `target` exists.
+        FileNotFoundError: there is no model.
+        ValueError: the model or its tokenizer is damaged or not supported, or too large.
+    """
+    target = Path(target)
+    if target.exists():
+        raise FileExistsError(f"{target} exists; remove it or choose another folder")
+    if max_shard_bytes < 1:
+        raise ValueError(f"max_shard_bytes is {max_shard_bytes}; expected at least 1")
+    stored = open_model(source)
+    _require_memory(stored, dtype)
+    tokenizer = _tokenizer(stored.path)
+    model = load_pretrained(
+        source, HEADS[stored.head], dtype=dtype, report=_half(report, is_second=False)
+    )
+    _check_finite(model, stored.path)
+    with replace_folder(target) as draft:
+        second = _half(report, is_second=True)
+        save_pretrained(model, draft, max_shard_bytes=max_shard_bytes, report=second)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(draft)
+        if (stored.path / _KEPT).is_file():
+            shutil.copyfile(stored.path / _KEPT, draft / _KEPT)
+    return tokenizer is not None
+
+
+def _require_memory(stored: StoredModel, dtype: torch.dtype | None) -> None:
+    num_parameters = count_stored_parameters(stored)
+    size = (dtype or stored.tensors.dtype or torch.bfloat16).itemsize
+    require_memory(
+        num_parameters * size,
+        f"{stored.path} with its {num_parameters:,} parameters",
+        advice="choose a dtype of 16 bits, or a machine with more memory",
+    )
+
+
+def _tokenizer(path: Path) -> Tokenizer | None:
+    try:
+        return Tokenizer.from_pretrained(path)
+    except FileNotFoundError:
+        return None
+
+
+def _half(
+    report: Callable[[int, int], None] | None, *, is_second: bool
+) -> Callable[[int, int], None] | None:
+    """Reports one of two halves of the work in percent of all."""
+    if report is None:
+        return None
+    return lambda done, total: report(50 * is_second + 50 * done // total, 100)
+
+
+def _check_finite(model: Model, path: Path) -> None:
+    """Whether a conversion made numbers infinite, which fp16 holds up to 65,504 only."""
+    for name, weight in model.named_parameters():
+        if weight.dtype == torch.float16 and not bool(weight.isfinite().all()):
+            raise ValueError(
+                f"{path}: {name} has numbers that float16 does not hold; choose bfloat16 or float32"
+            )
