@@ -8,6 +8,17 @@ tokens in the text, runs of white space and digits, slices of real texts with a 
 are the ids with special tokens as plain text and in effect, the text of the ids, and the places of
 the tokens where the oracle has them. Mismatches are printed with the shortest text that still
 shows them; after any the exit code is 1.
+
+The oracles know different Unicode versions. No code point is left out for it, because each table is
+made from what its oracle answers:
+    tiktoken 0.14, and the patterns of tokenizers 0.23: 16
+    tokenizers 0.23, Digits and grapheme clusters: 17
+    tokenizers 0.23, BERT's categories: 8; decompositions: 9; lower case: that of its compiler
+    sentencepiece 0.2: whatever the charsmap of the .model says
+Another version of an oracle may therefore differ in characters that are newer than these. What is
+known to differ: tokenizers and sentencepiece refuse lone surrogates, so every oracle is asked about
+the text in which they are U+FFFD, and not about places in it; the places that sentencepiece gives
+to tokens of single bytes follow another convention and are not compared.
 """
 
 import argparse

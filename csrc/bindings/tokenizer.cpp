@@ -20,9 +20,6 @@ using namespace weldlm::bindings;
 using AddedTokenRows = std::vector<std::tuple<std::string, std::uint32_t, std::array<bool, 5>>>;
 using NormalizerSteps = std::vector<std::shared_ptr<Normalizer>>;
 
-// Shorter texts are encoded under the lock of the interpreter: giving it up costs more.
-constexpr std::size_t min_unlocked_bytes = 4096;
-
 std::shared_ptr<const Normalizer> sequence_of(const NormalizerSteps& steps) {
   if (steps.empty()) return nullptr;
   if (steps.size() == 1) return steps.front();
@@ -157,6 +154,8 @@ void bind_encoder(py::module_& module) {
       .def("encode_batch", &encode_batch, py::arg("texts"), py::arg("num_threads"),
            py::arg("allowed_ids"), py::arg("disallowed_ids"), py::arg("before"), py::arg("after"),
            py::arg("is_narrow"))
+      .def_property_readonly("encode_ordinary", &encode_ordinary_call)
+      .def_property_readonly("count", &count_call)
       .def("clear_cache", &Encoder::clear_cache);
 }
 
@@ -179,12 +178,7 @@ void bind_decoder(py::module_& module) {
           "is_silent",
           [](const Decoder& decoder, std::int64_t id) { return decoder.is_silent(id); },
           py::arg("id"))
-      .def(
-          "decode",
-          [](const Decoder& decoder, const py::object& ids) {
-            return py::bytes(decoder.decode(ids_of(ids, decoder.size())));
-          },
-          py::arg("ids"));
+      .def_property_readonly("decode", &decode_call);
 }
 
 }  // namespace

@@ -76,6 +76,11 @@ py::list list_of(const std::vector<std::string>& tokens) {
 }
 
 std::int64_t id_of(py::handle value, std::size_t vocab_size) {
+  if (PyLong_CheckExact(value.ptr())) {
+    int overflow = 0;
+    const long long id = PyLong_AsLongLongAndOverflow(value.ptr(), &overflow);
+    if (overflow == 0) return id;
+  }
   const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
   if (!index) throw py::error_already_set();
   int overflow = 0;
@@ -90,6 +95,16 @@ std::int64_t id_of(py::handle value, std::size_t vocab_size) {
 
 std::vector<std::int64_t> ids_of(const py::object& ids, std::size_t vocab_size) {
   std::vector<std::int64_t> values;
+  if (PyList_CheckExact(ids.ptr()) || PyTuple_CheckExact(ids.ptr())) {
+    // the list may change where an element has code of its own
+    values.reserve(static_cast<std::size_t>(PySequence_Fast_GET_SIZE(ids.ptr())));
+    for (py::ssize_t i = 0; i < PySequence_Fast_GET_SIZE(ids.ptr()); ++i) {
+      const auto id =
+          py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(ids.ptr(), i));
+      values.push_back(id_of(id, vocab_size));
+    }
+    return values;
+  }
   if (py::isinstance<py::array>(ids)) {
     const auto array = py::reinterpret_borrow<py::array>(ids);
     const char kind = array.dtype().kind();

@@ -16,6 +16,9 @@ namespace {
 // Texts are handed to threads in groups of about this size.
 constexpr std::size_t min_group_bytes = std::size_t{1} << 15;
 
+// Of a text in a language that the vocabulary knows, so that room for ids is asked for once.
+constexpr std::size_t usual_token_bytes = 3;
+
 // First indices of the groups of texts, and the number of texts.
 std::vector<std::size_t> group_texts(std::span<const std::string_view> texts) {
   std::vector<std::size_t> begins{0};
@@ -260,7 +263,10 @@ class Encoder::Call {
 };
 
 Encoder::Encoder(EncoderParts parts)
-    : parts_(std::move(parts)), added_tokens_(parts_.added_tokens), pool_(parts_.model) {
+    : parts_(std::move(parts)),
+      added_tokens_(parts_.added_tokens),
+      ordinary_(added_tokens_.mask_with({})),
+      pool_(parts_.model) {
   if (parts_.model == nullptr) throw std::invalid_argument("an encoder needs a model");
 }
 
@@ -277,14 +283,22 @@ std::vector<std::uint32_t> Encoder::encode(std::string_view text, const SpecialT
   return std::move(sink.ids);
 }
 
+std::vector<std::uint32_t> Encoder::encode_ordinary(std::string_view text) const {
+  TokenSink sink;
+  sink.ids.reserve(text.size() / usual_token_bytes + 4);
+  auto state = pool_.take();
+  Call(*this, ordinary_, *state, sink, nullptr).encode(text);
+  pool_.put(std::move(state));
+  return std::move(sink.ids);
+}
+
 std::vector<std::uint32_t> Encoder::encode_segments(std::span<const TextSegment> segments) const {
-  const TokenMask ordinary = added_tokens_.mask_with({});
   const TokenMask all(added_tokens_.tokens().size(), true);
   SegmentedText segmented(added_tokens_);
   std::vector<AddedTokens::Match> matches;
   for (const TextSegment& segment : segments) {
     const std::size_t begin = segmented.text().size();
-    const TokenMask& mask = segment.is_trusted ? all : ordinary;
+    const TokenMask& mask = segment.is_trusted ? all : ordinary_;
     for (std::size_t start = 0;
          const auto match = added_tokens_.find(segment.text, start, 0, mask);) {
       matches.push_back({begin + match->begin, begin + match->end, match->index,

@@ -67,6 +67,9 @@ class Encoder {
   std::vector<std::uint32_t> encode(std::string_view text, const SpecialTokenPolicy& policy,
                                     bool is_start = true) const;
 
+  // The ids of a text in which special tokens are plain text.
+  std::vector<std::uint32_t> encode_ordinary(std::string_view text) const;
+
   // Encodes the segments as one text. Special tokens match only within a trusted segment; no added
   // token crosses a border.
   std::vector<std::uint32_t> encode_segments(std::span<const TextSegment> segments) const;
@@ -89,6 +92,7 @@ class Encoder {
 
   EncoderParts parts_;
   AddedTokens added_tokens_;
+  TokenMask ordinary_;  // of the added tokens that are not special
   mutable EncoderPool pool_;
 };
 

@@ -51,6 +51,10 @@ class Codec:
             None if parts.pretokenizer is None else parts.pretokenizer.build(),
             [(t.content, t.id, t.flags) for t in parts.added_tokens],
         )
+        # bound once: these are called on short texts
+        self._encode_ordinary = self._encoder.encode_ordinary
+        self._count = self._encoder.count
+        self._decode = self._decoder.decode
         self._added_ids = {t.content: t.id for t in parts.added_tokens}
         self._special_tokens = {t.content: t.id for t in parts.added_tokens if t.is_special}
         self._special_ids = frozenset(self._special_tokens.values())
@@ -110,7 +114,7 @@ class Codec:
 
     def encode_ordinary(self, text: str) -> list[int]:
         """Encodes a text in which special tokens are plain text; adds none."""
-        return self._encoder.encode(text, (), ())
+        return self._encode_ordinary(text)
 
     def encode_part(
         self,
@@ -228,7 +232,7 @@ class Codec:
     def count(self, text: str, *, add_special_tokens: bool = False) -> int:
         """The number of tokens of a text in which special tokens are plain text."""
         num_added = len(self._before) + len(self._after) if add_special_tokens else 0
-        return len(self.encode_ordinary(text)) + num_added
+        return self._count(text) + num_added
 
     def truncate(self, text: str, max_tokens: int) -> str:
         """The longest beginning of whole tokens that has at most `max_tokens` tokens."""
@@ -262,7 +266,7 @@ class Codec:
         """The bytes of the ids, which need not be whole characters."""
         if skip_special_tokens:
             ids = [token_id for token_id in ids if int(token_id) not in self._special_ids]
-        return self._decoder.decode(ids)
+        return self._decode(ids)
 
     def decode_batch(
         self,
