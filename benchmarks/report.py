@@ -21,7 +21,17 @@ from benchmarks.compare import Comparison, Outcome, measure
 __all__ = ["main"]
 
 RESULTS = Path(__file__).parent / "results" / "cpu.md"
-PACKAGES = ("torch", "transformers", "tokenizers", "tiktoken", "numpy")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "tiktoken",
+    "sentencepiece",
+    "gigatoken",
+    "fastokens",
+    "quicktok-v1",
+    "numpy",
+)
 
 
 def main() -> None:
