@@ -43,7 +43,8 @@ def replace_file(path: Path) -> Iterator[Path]:
         draft.replace(path)
     except OSError as error:
         # of the draft, or of nothing: writing, unlike opening, does not say which file it was
-        error.filename = str(path) if error.filename in (None, str(draft)) else error.filename
+        if error.errno is not None and error.filename in (None, str(draft)):
+            error.filename = str(path)
         raise
     finally:
         draft.unlink(missing_ok=True)

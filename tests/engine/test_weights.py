@@ -1,6 +1,8 @@
 """Model folders: equal to transformers both ways, and damaged ones refused by name."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +161,20 @@ def test_rope_scaling_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="rope_type 'yarn' is not supported"):
         load_config(tmp_path)
+
+
+def test_loading_leaves_the_compiler_of_torch_alone(tmp_path: Path) -> None:
+    save_pretrained(tiny_model("gpt2-tiny"), tmp_path)
+    program = (
+        "import sys, weldlm; weldlm.load_pretrained(sys.argv[1]); "
+        "print('torch._dynamo' in sys.modules)"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "False\n"
 
 
 def test_truncated_weights_are_named(tmp_path: Path) -> None:

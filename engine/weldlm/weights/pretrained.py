@@ -4,12 +4,13 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from weldlm.atomic_file import replace_text
 from weldlm.config import ModelConfig
@@ -114,7 +115,7 @@ def load_pretrained(
     if _has_own_head(files, family):
         config = dataclasses.replace(config, tie_embeddings=False)
     require_table_memory(config)
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         model = head(config)
     rules = dict(_rules(config, family, form))
     drawn = _drawn_names(rules, files) if has_new_head else set()
@@ -143,6 +144,25 @@ def _check_memory(
         advice="take a smaller model, a narrower dtype or another device",
         device=device,
     )
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves out the first values of weights: tensors without memory have none.
+
+    Drawing them all the same would import torch's compiler, which takes longer than torch itself.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _rules(config: ModelConfig, family: Family, head: HeadFormat) -> Iterator[tuple[str, Rule]]:
