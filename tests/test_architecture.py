@@ -18,7 +18,15 @@ CODE = [
 
 # a module imports only modules of the rows above its own, or of its own folder
 IMPORT_ORDER = (
-    ("atomic_file", "available_memory", "text_file", "gguf_file", "step_meter", "collator"),
+    (
+        "atomic_file",
+        "available_memory",
+        "collator",
+        "field_types",
+        "gguf_file",
+        "step_meter",
+        "text_file",
+    ),
     ("packing", "config", "tokenizer", "sealed_folder", "train_settings", "interrupt", "precision"),
     ("memory",),
     ("layers", "families", "data", "stopped_text", "prompt"),

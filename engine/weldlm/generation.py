@@ -15,6 +15,7 @@ from torch import Tensor
 
 from weldlm.cache import KVCache
 from weldlm.config import ModelConfig
+from weldlm.field_types import require_integers
 from weldlm.heads import Seq2SeqLM
 from weldlm.packing import PackedBatch
 from weldlm.prompt import Prompt, encode_prompt, end_of_text_id, num_first_ids
@@ -73,6 +74,7 @@ class BatchLimits:
     max_length: int | None = None  # of the longest sequence; None is the model's context_length
 
     def __post_init__(self) -> None:
+        require_integers(self)
         for name in ("batch_size", "max_batch_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 
 from weldlm.config import ModelConfig
 from weldlm.tokenizer import Tokenizer
@@ -46,9 +47,10 @@ def encode_prompt(
 
     Raises:
         ValueError: see `generate`.
+        TypeError: the prompt is neither text nor a sequence of integers.
     """
     if not isinstance(prompt, str):
-        ids = list(prompt)
+        ids = _plain_ids(prompt)
     elif tokenizer is None:
         raise ValueError(
             f"the prompt is the text {prompt[:40]!r}; expected ids, or pass a tokenizer"
@@ -71,6 +73,18 @@ def end_of_text_id(config: ModelConfig, tokenizer: Tokenizer | None) -> int | No
     if config.eos_id is not None or tokenizer is None:
         return config.eos_id
     return tokenizer.eos_id
+
+
+def _plain_ids(prompt: Sequence[int]) -> list[int]:
+    try:
+        if isinstance(prompt, bytes):
+            raise TypeError  # its items are integers, but no ids
+        return [index(token_id) for token_id in prompt]
+    except TypeError:
+        raise TypeError(
+            f"the prompt is {str(prompt)[:40]} ({type(prompt).__name__}); expected a text, or ids "
+            "that are integers; decode bytes first"
+        ) from None
 
 
 def _encode(tokenizer: Tokenizer, prompt: str) -> list[int]:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from weldlm.field_types import require_integers
+
 __all__ = ["SamplingSettings", "filter_scores", "sample"]
 
 _MIN_TEMPERATURE = 1e-5  # scores divided by less could overflow fp32
@@ -33,6 +35,7 @@ class SamplingSettings:
     stop_ids: tuple[int, ...] = ()  # tokens that end a sequence, beside the model's own
 
     def __post_init__(self) -> None:
+        require_integers(self)
         _require(self.max_tokens >= 1, "max_tokens", self.max_tokens, "at least 1")
         _require(
             self.temperature == 0 or _MIN_TEMPERATURE <= self.temperature < math.inf,

@@ -4,6 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from weldlm.field_types import require_integers
+
 __all__ = ["TrainSettings"]
 
 
@@ -34,6 +36,7 @@ class TrainSettings:
     keep_checkpoints: int = 2  # newest ones that stay; older ones are removed
 
     def __post_init__(self) -> None:
+        require_integers(self)
         for name in _AT_LEAST_ONE:
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -1,9 +1,10 @@
 """torch.nn.functional's names, signatures and results, by a fused operation where one applies.
 
 A call whose arguments a fused operation does not take, or whose tensors no compiled backend takes,
-goes to PyTorch: nothing that works there fails here. `cross_entropy`, `gelu`, `silu`, `softmax` and
-`embedding` are PyTorch's own, as fast as they get without their neighbors; they stand here so that
-this module can replace `torch.nn.functional` in a model's imports.
+goes to PyTorch: nothing that works there fails here but second derivatives, for which
+`use_backend("reference")` gives all calls to PyTorch. `cross_entropy`, `gelu`, `silu`, `softmax`
+and `embedding` are PyTorch's own, as fast as they get without their neighbors; they stand here so
+that this module can replace `torch.nn.functional` in a model's imports.
 """
 
 from collections.abc import Sequence

@@ -6,12 +6,13 @@ code calls the `autograd.Function`, torch.compile and opcheck see the registered
 """
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
 from torch._ops import OpOverload
 
-__all__ = ["LIBRARY", "differentiable", "register"]
+__all__ = ["LIBRARY", "differentiable", "once_differentiable", "register"]
 
 LIBRARY = torch.library.Library("weldlm", "FRAGMENT")
 
@@ -61,3 +62,23 @@ def differentiable(
         return implementation(*inputs)
 
     return call
+
+
+def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes a backward rule of kernels refuse `create_graph`: its gradients are constants to torch.
+
+    torch.autograd.function.once_differentiable lets a rule pass whose incoming gradients are
+    constants, though its saved tensors are not.
+    """
+
+    @wraps(backward)
+    def checked(ctx: Any, *gradients: Any) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                f"{ctx.name().removesuffix('Backward')} was differentiated with create_graph, but "
+                "its kernels have no second derivative; expected create_graph=False; for second "
+                'derivatives run forward under weldlm_kernels.use_backend("reference")'
+            )
+        return backward(ctx, *gradients)
+
+    return checked

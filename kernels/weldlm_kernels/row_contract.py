@@ -5,6 +5,8 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from weldlm_kernels.dtypes import require_floating_point
+
 __all__ = ["check_rows", "contiguous_like"]
 
 
@@ -19,8 +21,10 @@ def check_rows(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor 
 
     Raises:
         ValueError: a shape does not fit, or the tensors are on several devices.
+        TypeError: `x` has no floating-point dtype.
     """
     shape, device = x.shape, x.device
+    require_floating_point("x", x)
     if not shape or shape[-1] == 0:
         raise ValueError(f"x {tuple(shape)}; expected [..., hidden_size], hidden_size above 0")
     row = shape[-1:]

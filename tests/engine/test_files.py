@@ -157,6 +157,11 @@ def test_absent_file_is_named(tmp_path: Path) -> None:
         Tokenizer.from_file(tmp_path / "absent")
 
 
+def test_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match=r"is a folder; .*Tokenizer.from_pretrained"):
+        Tokenizer.from_file(tmp_path)
+
+
 def test_vocab_without_its_merges_is_named(tmp_path: Path) -> None:
     path = tmp_path / "vocab.json"
     path.write_bytes(content("vocab-json"))

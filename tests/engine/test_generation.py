@@ -3,7 +3,9 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -184,6 +186,20 @@ def test_bad_arguments_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         generate(tiny_model(), None, prompts, SamplingSettings(), **options)
+
+
+@pytest.mark.parametrize("prompt", [b"ab", None, 5, [1.0]], ids=["bytes", "none", "int", "floats"])
+def test_a_prompt_of_another_type_is_refused_in_one_line(prompt: Any) -> None:
+    with pytest.raises(TypeError, match=r"^the prompt is [^\n]*expected a text, or ids[^\n]*$"):
+        generate(tiny_model(), None, [[1], prompt], SamplingSettings())
+
+
+def test_ids_of_numpy_and_torch_are_ids() -> None:
+    prompts = [np.array([1, 2]), torch.tensor([1, 2]), [1, 2]]
+
+    by_numpy, by_torch, plain = generate(tiny_model(), None, prompts, SamplingSettings())
+
+    assert by_numpy.ids == by_torch.ids == plain.ids
 
 
 def test_stop_texts_without_a_tokenizer_are_refused() -> None:

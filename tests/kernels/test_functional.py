@@ -12,6 +12,7 @@ from torch.nn import functional as theirs
 
 from tests.tolerance import assert_within_tolerance
 from weldlm_kernels import functional as ours
+from weldlm_kernels import use_backend
 
 Inputs = dict[str, Any]
 
@@ -219,3 +220,17 @@ def test_autocast_chooses_the_dtype() -> None:
 
     assert actual.dtype == expected.dtype
     assert torch.equal(actual, expected)
+
+
+def test_second_derivatives_are_those_of_pytorch_on_the_reference() -> None:
+    x, weight = torch.linspace(-1, 2, 8).requires_grad_(), torch.linspace(1, 2, 8)
+
+    with use_backend("reference"):
+        hessian = torch.autograd.functional.hessian(
+            lambda x: ours.layer_norm(x, [8], weight).pow(3).sum(), x
+        )
+
+    expected = torch.autograd.functional.hessian(
+        lambda x: theirs.layer_norm(x, [8], weight).pow(3).sum(), x
+    )
+    torch.testing.assert_close(hessian, expected)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 import weldlm_kernels
 from tests.kernels.interpreter import interpret
+from weldlm_kernels.backend import Backend
 
 WELDLM = torch.ops.weldlm
 
@@ -164,3 +165,47 @@ def test_one_compiled_graph_serves_any_number_of_rows() -> None:
         actual = compiled(random(7, 8), weight)
 
     torch.testing.assert_close(actual, normalize(random(7, 8), weight))
+
+
+def recomputed_attention(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
+    offsets = torch.tensor([0, 2, 6], dtype=torch.int32)
+    q, k, v = ((x * scale).view(6, 2, 4) for scale in (weight, bias, 1.0))
+    out, _ = weldlm_kernels.attention(
+        q,
+        k,
+        v,
+        q_offsets=offsets,
+        k_offsets=offsets,
+        q_max_length=4,
+        k_max_length=4,
+        is_causal=True,
+        softcap=2.0,
+    )
+    return out.view(6, 8) + residual
+
+
+@pytest.mark.parametrize(
+    "function",
+    [layer_norm, rms_norm, attention, recomputed_attention, linear_cross_entropy],
+    ids=lambda function: function.__name__,
+)
+def test_second_derivative_is_refused_by_name(function: Callable[..., Tensor]) -> None:
+    inputs = [leaf(6, 8), leaf(8), leaf(8), leaf(6, 8)]
+    result = function(*inputs).sum()
+
+    with pytest.raises(RuntimeError, match=r"was differentiated with create_graph.*use_backend"):
+        torch.autograd.grad(result, inputs, create_graph=True, allow_unused=True)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_second_derivative_of_rotary_is_that_of_the_reference(backend: Backend) -> None:
+    def second_derivative(backend: Backend) -> Tensor:
+        x = leaf(6, 8)
+        with interpret(), weldlm_kernels.use_backend(backend):
+            loss = (rotary(x, random(8), random(8), random(6, 8)) ** 3).sum()
+            (grad,) = torch.autograd.grad(loss, x, create_graph=True)
+            return torch.autograd.grad((grad**2).sum(), x)[0]
+
+    actual, expected = second_derivative(backend), second_derivative("reference")
+
+    torch.testing.assert_close(actual, expected)

@@ -59,11 +59,16 @@ def demo(minutes: float, out: Path, device: str | None) -> int:
         return result.exit_code
     if result.loss is None:
         click.echo(f"the run in {out} was complete before; another --out starts a new one")
+    # before the rest, so that Ctrl-C there leaves them
+    keep_model(model, corpus.tokenizer, out / "model")
+    draw_curve(out)
     _, held_out = hold_out(documents, HELD_OUT)
     _judge(model, corpus.tokenizer, held_out)
     _complete(model, corpus.tokenizer)
     _compare(model, corpus)
-    _keep(model, corpus.tokenizer, out)
+    folder = out / "model"
+    click.echo(f"\n{folder}: loads in transformers; {out / 'loss.svg'}: the loss curve")
+    click.echo(f'try: weldlm generate --model {folder} --prompt "import "')
     return 0
 
 
@@ -148,11 +153,3 @@ def _compare(model: "CausalLM", corpus: "Corpus") -> None:
         f"  ratio                    {ours.training / reference.training:>9.2f}x "
         f"{ours.generation / reference.generation:>11.2f}x"
     )
-
-
-def _keep(model: "CausalLM", tokenizer: "Tokenizer", out: Path) -> None:
-    folder = out / "model"
-    keep_model(model, tokenizer, folder)
-    draw_curve(out)
-    click.echo(f"\n{folder}: loads in transformers; {out / 'loss.svg'}: the loss curve")
-    click.echo(f'try: weldlm generate --model {folder} --prompt "import "')

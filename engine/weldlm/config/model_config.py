@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from weldlm.config.size import count_parameters
+from weldlm.field_types import require_integers
 
 __all__ = [
     "Activation",
@@ -132,6 +133,7 @@ class ModelConfig:
     decoder_start_id: int | None = None  # what a target sequence begins with
 
     def __post_init__(self) -> None:
+        require_integers(self)
         for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")

@@ -106,6 +106,8 @@ class Codec:
         Raises:
             ValueError: a disallowed special token is in the text.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"text is a {type(text).__name__}, expected str: decode bytes first")
         policy = special_policy(self._special_tokens, allowed_special, disallowed_special)
         ids = self._encoder.encode(text, *policy)
         if add_special_tokens and (self._before or self._after):

@@ -92,8 +92,14 @@ def read_tokenizer_file(
 
     Raises:
         FileNotFoundError: there is none.
+        IsADirectoryError: it is a folder.
         ValueError: the file is damaged or asks for what this package does not do.
     """
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"{path} is a folder; expected the file of a tokenizer; read the tokenizer of a "
+            "model's folder with Tokenizer.from_pretrained"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; expected the file of a tokenizer")
     with path.open("rb") as file:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from weldlm_kernels.attention import recomputed, reference
 from weldlm_kernels.backend import choose, implementation
-from weldlm_kernels.registration import differentiable, register
+from weldlm_kernels.dtypes import require_floating_point
+from weldlm_kernels.registration import differentiable, once_differentiable, register
 
 __all__ = ["attention"]
 
@@ -60,6 +61,7 @@ def attention(
 
     Raises:
         ValueError: shapes do not fit, or `window` or `softcap` is not above 0.
+        TypeError: q, k or v has no floating-point dtype.
     """
     _check(q, k, v, q_offsets, k_offsets)
     _check_options(q, window, softcap, relative_bias, relative_bias_is_bidirectional)
@@ -127,6 +129,8 @@ def _dispatch(
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, q_offsets: Tensor, k_offsets: Tensor) -> None:
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        require_floating_point(name, x)
     shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
     if not q.dim() == k.dim() == v.dim() == 3:
         raise ValueError(f"{shapes}; expected three dimensions [tokens, heads, head_dim] each")
@@ -194,6 +198,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     ctx.save_for_backward(q, k, v, out, lse, q_offsets, k_offsets)
 
 
+@once_differentiable
 def _backward(ctx: Any, grad_out: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     grad_q, grad_k, grad_v = _backward_op(grad_out, *ctx.saved_tensors, *ctx.settings)
     return grad_q, grad_k, grad_v, *(None,) * 8

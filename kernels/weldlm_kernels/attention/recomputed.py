@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from weldlm_kernels.attention import reference
-from weldlm_kernels.registration import differentiable, register
+from weldlm_kernels.registration import differentiable, once_differentiable, register
 
 __all__ = ["attention"]
 
@@ -50,6 +50,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     ctx.save_for_backward(q, k, v, relative_bias, q_offsets, k_offsets)
 
 
+@once_differentiable
 def _backward(ctx: Any, grad_out: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     # read once: activation checkpointing hands each saved tensor out a single time
     q, k, v, relative_bias, *offsets = ctx.saved_tensors

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from weldlm_kernels.backend import choose, implementation
 from weldlm_kernels.layer_norm import reference
-from weldlm_kernels.registration import differentiable, register
+from weldlm_kernels.registration import differentiable, once_differentiable, register
 from weldlm_kernels.row_contract import check_rows, contiguous_like
 
 __all__ = ["layer_norm"]
@@ -46,6 +46,7 @@ def layer_norm(
 
     Raises:
         ValueError: shapes do not fit, or the tensors are on several devices.
+        TypeError: `x` has no floating-point dtype.
     """
     check_rows(x, weight, bias, residual)
     backend = choose("layer_norm", x)
@@ -92,6 +93,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.has_residual = residual is not None
 
 
+@once_differentiable
 def _backward(
     ctx: Any, grad_y: Tensor | None, grad_stream: Tensor | None, *_: None
 ) -> tuple[Tensor | None, ...]:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from weldlm_kernels.backend import choose, implementation
+from weldlm_kernels.dtypes import require_floating_point
 from weldlm_kernels.linear_cross_entropy import reference
-from weldlm_kernels.registration import differentiable, register
+from weldlm_kernels.registration import differentiable, once_differentiable, register
 
 __all__ = ["linear_cross_entropy"]
 
@@ -42,6 +43,7 @@ def linear_cross_entropy(
 
     Raises:
         ValueError: shapes do not fit.
+        TypeError: `hidden` has no floating-point dtype.
     """
     _check(hidden, weight, targets, bias)
     backend = choose("linear_cross_entropy", hidden, () if softcap is None else ("softcap",))
@@ -60,6 +62,7 @@ def linear_cross_entropy(
 
 
 def _check(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None) -> None:
+    require_floating_point("hidden", hidden)
     if hidden.dim() != 2 or weight.dim() != 2 or hidden.shape[1] != weight.shape[1]:
         raise ValueError(
             f"hidden {tuple(hidden.shape)} and weight {tuple(weight.shape)} do not fit; "
@@ -114,6 +117,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.save_for_backward(*gradients)
 
 
+@once_differentiable
 def _backward(ctx: Any, grad_loss: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
     # not in place: the saved gradients are outputs of the operation and may serve again
     grad_hidden, grad_weight, grad_bias = (

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from weldlm_kernels.backend import choose, implementation
-from weldlm_kernels.registration import differentiable, register
+from weldlm_kernels.registration import differentiable, once_differentiable, register
 from weldlm_kernels.rms_norm import reference
 from weldlm_kernels.row_contract import check_rows, contiguous_like
 
@@ -38,6 +38,7 @@ def rms_norm(
 
     Raises:
         ValueError: shapes do not fit, or the tensors are on several devices.
+        TypeError: `x` has no floating-point dtype.
     """
     check_rows(x, weight, None, residual)
     backend = choose("rms_norm", x)
@@ -71,6 +72,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.backend, ctx.x_dtype, ctx.has_residual = backend, x.dtype, residual is not None
 
 
+@once_differentiable
 def _backward(
     ctx: Any, grad_y: Tensor | None, grad_stream: Tensor | None, *_: None
 ) -> tuple[Tensor | None, ...]:

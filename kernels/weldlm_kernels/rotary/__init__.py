@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from weldlm_kernels.backend import choose, implementation
+from weldlm_kernels.dtypes import require_floating_point
 from weldlm_kernels.registration import differentiable, register
 from weldlm_kernels.rotary import reference
 
@@ -29,6 +30,7 @@ def rotary(
 
     Raises:
         ValueError: shapes do not fit.
+        TypeError: `x` has no floating-point dtype.
     """
     _check(x, cos, sin, positions)
     backend = choose("rotary", x)
@@ -38,6 +40,7 @@ def rotary(
 
 
 def _check(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor) -> None:
+    require_floating_point("x", x)
     if x.dim() != 3 or positions.shape != x.shape[:1]:
         raise ValueError(
             f"x {tuple(x.shape)} and positions {tuple(positions.shape)} do not fit; "
