@@ -134,7 +134,14 @@ void bind_vocabulary(py::module_& module) {
 
 void bind_encoder(py::module_& module) {
   py::class_<Model, std::shared_ptr<Model>>(module, "Model");
-  py::class_<Normalizer, std::shared_ptr<Normalizer>>(module, "Normalizer");
+  py::class_<Normalizer, std::shared_ptr<Normalizer>>(module, "Normalizer")
+      .def(
+          "normalize",
+          [](const Normalizer& normalizer, const py::str& text) {
+            Utf8Texts utf8;
+            return py::str(normalized_text(&normalizer, utf8.add(text)));
+          },
+          py::arg("text"));
   py::class_<Pretokenizer, std::shared_ptr<Pretokenizer>>(module, "Pretokenizer");
   py::class_<Encoder>(module, "Encoder")
       .def(py::init([](std::shared_ptr<Model> model, const NormalizerSteps& normalizers,
@@ -155,6 +162,7 @@ void bind_encoder(py::module_& module) {
            py::arg("allowed_ids"), py::arg("disallowed_ids"), py::arg("before"), py::arg("after"),
            py::arg("is_narrow"))
       .def_property_readonly("encode_ordinary", &encode_ordinary_call)
+      .def_property_readonly("encode_refusing", &encode_refusing_call)
       .def_property_readonly("count", &count_call)
       .def("clear_cache", &Encoder::clear_cache);
 }

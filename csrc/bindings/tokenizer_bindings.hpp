@@ -52,6 +52,7 @@ inline constexpr std::size_t min_unlocked_bytes = 4096;
 
 // Functions of one argument without the dispatch of pybind11, which is a good part of a short call.
 py::object encode_ordinary_call(const py::object& encoder);
+py::object encode_refusing_call(const py::object& encoder);
 py::object count_call(const py::object& encoder);
 py::object decode_call(const py::object& decoder);
 

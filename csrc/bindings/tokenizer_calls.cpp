@@ -60,26 +60,39 @@ PyObject* guarded(const Work& work) noexcept {
   return nullptr;
 }
 
+using EncodeText = Ids (Encoder::*)(std::string_view) const;
+
+template <EncodeText encode>
 Ids ids_of_text(PyObject* capsule, PyObject* text) {
   const Encoder& encoder = self_of<Encoder>(capsule);
   if (PyUnicode_Check(text) && PyUnicode_IS_COMPACT_ASCII(text) &&
       PyUnicode_GET_LENGTH(text) < static_cast<Py_ssize_t>(min_unlocked_bytes)) {
-    return encoder.encode_ordinary({static_cast<const char*>(PyUnicode_DATA(text)),
-                                    static_cast<std::size_t>(PyUnicode_GET_LENGTH(text))});
+    return (encoder.*encode)({static_cast<const char*>(PyUnicode_DATA(text)),
+                              static_cast<std::size_t>(PyUnicode_GET_LENGTH(text))});
   }
   Utf8Texts utf8;
   const std::string_view view = utf8.add(text);
   std::optional<py::gil_scoped_release> unlocked;
   if (view.size() >= min_unlocked_bytes) unlocked.emplace();
-  return encoder.encode_ordinary(view);
+  return (encoder.*encode)(view);
 }
 
 PyObject* encode_ordinary(PyObject* capsule, PyObject* text) {
-  return guarded([&] { return list_of(ids_of_text(capsule, text)).release().ptr(); });
+  return guarded([&] {
+    return list_of(ids_of_text<&Encoder::encode_ordinary>(capsule, text)).release().ptr();
+  });
+}
+
+PyObject* encode_refusing(PyObject* capsule, PyObject* text) {
+  return guarded([&] {
+    return list_of(ids_of_text<&Encoder::encode_refusing>(capsule, text)).release().ptr();
+  });
 }
 
 PyObject* count(PyObject* capsule, PyObject* text) {
-  return guarded([&] { return PyLong_FromSize_t(ids_of_text(capsule, text).size()); });
+  return guarded([&] {
+    return PyLong_FromSize_t(ids_of_text<&Encoder::encode_ordinary>(capsule, text).size());
+  });
 }
 
 PyObject* decode(PyObject* capsule, PyObject* ids) {
@@ -92,6 +105,7 @@ PyObject* decode(PyObject* capsule, PyObject* ids) {
 }
 
 PyMethodDef encode_ordinary_method = {"encode_ordinary", &encode_ordinary, METH_O, nullptr};
+PyMethodDef encode_refusing_method = {"encode_refusing", &encode_refusing, METH_O, nullptr};
 PyMethodDef count_method = {"count", &count, METH_O, nullptr};
 PyMethodDef decode_method = {"decode", &decode, METH_O, nullptr};
 
@@ -101,10 +115,12 @@ py::object encode_ordinary_call(const py::object& encoder) {
   return bind<Encoder>(encoder, encode_ordinary_method);
 }
 
+py::object encode_refusing_call(const py::object& encoder) {
+  return bind<Encoder>(encoder, encode_refusing_method);
+}
+
 py::object count_call(const py::object& encoder) { return bind<Encoder>(encoder, count_method); }
 
-py::object decode_call(const py::object& decoder) {
-  return bind<Decoder>(decoder, decode_method);
-}
+py::object decode_call(const py::object& decoder) { return bind<Decoder>(decoder, decode_method); }
 
 }  // namespace weldlm::bindings

@@ -71,7 +71,17 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens) : tokens_(std::move(tok
                                   std::to_string(token.content.size()) + " bytes; expected 1 to " +
                                   std::to_string(max_content_bytes));
     }
-    insert(tries_[token.is_normalized ? 1 : 0], token.content, index);
+    if (token.is_normalized) {
+      insert(tries_[written_pass], token.content, index);
+      if (token.normalized.empty()) {
+        throw std::invalid_argument("added token '" + token.content +
+                                    "' is empty once it is normalized; expected some text: "
+                                    "mark it as not normalized");
+      }
+      insert(tries_[normalized_pass], token.normalized, index);
+    } else {
+      insert(tries_[raw_pass], token.content, index);
+    }
     indices_[token.id] = index;
   }
 }
@@ -93,8 +103,16 @@ TokenMask AddedTokens::mask_of(std::span<const std::uint32_t> special_ids) const
   return mask;
 }
 
+TokenMask AddedTokens::special_mask() const {
+  TokenMask mask(tokens_.size());
+  for (std::size_t index = 0; index < tokens_.size(); ++index) {
+    mask[index] = tokens_[index].is_special;
+  }
+  return mask;
+}
+
 std::optional<AddedTokens::Match> AddedTokens::find(std::string_view text, std::size_t start,
-                                                    std::size_t pass, const TokenMask& mask) const {
+                                                    Pass pass, const TokenMask& mask) const {
   std::size_t from = start;
   while (auto match = find_content(text, from, pass, mask)) {
     const AddedToken& token = tokens_[match->index];
@@ -108,7 +126,7 @@ std::optional<AddedTokens::Match> AddedTokens::find(std::string_view text, std::
 }
 
 std::optional<AddedTokens::Match> AddedTokens::find_content(std::string_view text,
-                                                            std::size_t start, std::size_t pass,
+                                                            std::size_t start, Pass pass,
                                                             const TokenMask& mask) const {
   const Trie& trie = tries_[pass];
   if (trie.first_bytes.empty() || std::find(mask.begin(), mask.end(), true) == mask.end()) {
@@ -123,7 +141,7 @@ std::optional<AddedTokens::Match> AddedTokens::find_content(std::string_view tex
 
 void AddedTokens::refuse(std::string_view text, std::string_view text_name,
                          const TokenMask& mask) const {
-  for (std::size_t pass = 0; pass < num_passes; ++pass) {
+  for (const Pass pass : {raw_pass, written_pass}) {
     const auto match = find(text, 0, pass, mask);
     if (!match) continue;
     const std::string token = "'" + tokens_[match->index].content + "'";
@@ -151,7 +169,8 @@ void AddedTokens::insert(Trie& trie, std::string_view content, std::size_t index
     trie.nodes.emplace_back();
   }
   if (trie.nodes[node].token != no_token) {
-    throw std::invalid_argument("added token '" + std::string(content) + "' is given twice");
+    throw std::invalid_argument("added token '" + tokens_[index].content +
+                                "' is given twice, or normalized as another one is");
   }
   trie.nodes[node].token = index;
 }

@@ -22,6 +22,7 @@ struct AddedToken {
   bool is_single_word = false;  // not matched beside a letter, digit or the like
   bool strips_left = false;     // takes the white space before it
   bool strips_right = false;    // takes the white space behind it
+  std::string normalized = {};  // what a normalized token matches in normalized text
 };
 
 // Which added tokens take part, by their index in the list.
@@ -31,7 +32,10 @@ class AddedTokens {
  public:
   // Time to find a match grows with the longest token, so that length has a limit.
   static constexpr std::size_t max_content_bytes = 256;
-  static constexpr std::size_t num_passes = 2;
+
+  // Where tokens are looked for: those that are not normalized in the text as it is, the others in
+  // its normalized form, or as they are written in the text as it is, to refuse them.
+  enum Pass : std::size_t { raw_pass, normalized_pass, written_pass, num_passes };
 
   struct Match {
     std::size_t begin;  // with the white space that the token takes
@@ -40,7 +44,8 @@ class AddedTokens {
     std::size_t content_begin;  // without
   };
 
-  // Throws std::invalid_argument on an empty, repeated or overlong content.
+  // Throws std::invalid_argument on an empty, repeated or overlong content, and where tokens are
+  // empty or the same when normalized.
   explicit AddedTokens(std::vector<AddedToken> tokens);
 
   const std::vector<AddedToken>& tokens() const noexcept { return tokens_; }
@@ -51,9 +56,12 @@ class AddedTokens {
   // The mask of the special tokens with the given ids alone.
   TokenMask mask_of(std::span<const std::uint32_t> special_ids) const;
 
+  // The mask of all special tokens.
+  TokenMask special_mask() const;
+
   // The leftmost match from `start` on, the longest of those, with the white space it takes; tokens
   // outside the mask are text.
-  std::optional<Match> find(std::string_view text, std::size_t start, std::size_t pass,
+  std::optional<Match> find(std::string_view text, std::size_t start, Pass pass,
                             const TokenMask& mask) const;
 
   // Throws std::invalid_argument that names the token if a token of the mask is in the text.
@@ -83,7 +91,7 @@ class AddedTokens {
   static std::size_t next_begin(const Trie& trie, std::string_view text,
                                 std::size_t start) noexcept;
   static const Edge* edge(const Node& node, unsigned char byte) noexcept;
-  std::optional<Match> find_content(std::string_view text, std::size_t start, std::size_t pass,
+  std::optional<Match> find_content(std::string_view text, std::size_t start, Pass pass,
                                     const TokenMask& mask) const;
   std::optional<Match> match_at(const Trie& trie, std::string_view text, std::size_t begin,
                                 const TokenMask& mask) const;

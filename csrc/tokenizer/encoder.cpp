@@ -45,6 +45,14 @@ std::vector<Id> narrowed(std::vector<std::uint32_t> ids) {
   }
 }
 
+// Tokens that match normalized text, normalized themselves.
+std::vector<AddedToken> normalized(std::vector<AddedToken> tokens, const Normalizer* normalizer) {
+  for (AddedToken& token : tokens) {
+    if (token.is_normalized) token.normalized = normalized_text(normalizer, token.content);
+  }
+  return tokens;
+}
+
 // Grows a range of bytes to whole characters.
 ByteRange whole_characters(std::string_view text, ByteRange range) noexcept {
   while (range.begin > 0 && is_continuation(text, range.begin)) --range.begin;
@@ -102,7 +110,7 @@ class Encoder::Call {
   void encode(std::string_view text, bool is_start = true) {
     starts_text_ = is_start;
     std::size_t start = 0;
-    while (const auto match = added_tokens_.find(text, start, 0, mask_)) {
+    while (const auto match = added_tokens_.find(text, start, AddedTokens::raw_pass, mask_)) {
       encode_around(text, start, *match);
       start = match->end;
     }
@@ -162,9 +170,10 @@ class Encoder::Call {
   std::optional<AddedTokens::Match> find_normalized(std::string_view text,
                                                     const NormalizedText* origins,
                                                     std::size_t start) const {
-    auto match = added_tokens_.find(text, start, 1, mask_);
+    auto match = added_tokens_.find(text, start, AddedTokens::normalized_pass, mask_);
     while (match && segmented_ != nullptr && !shrink_to_segment(text, origins, *match)) {
-      match = added_tokens_.find(text, match->content_begin + 1, 1, mask_);
+      match =
+          added_tokens_.find(text, match->content_begin + 1, AddedTokens::normalized_pass, mask_);
     }
     return match;
   }
@@ -173,7 +182,7 @@ class Encoder::Call {
   bool shrink_to_segment(std::string_view text, const NormalizedText* origins,
                          AddedTokens::Match& match) const {
     const std::size_t begin = match.content_begin;
-    const std::size_t end = begin + added_tokens_.tokens()[match.index].content.size();
+    const std::size_t end = begin + added_tokens_.tokens()[match.index].normalized.size();
     const auto allows = [&](std::size_t from, std::size_t to) {
       return segmented_->allows(match, whole_origin(text, origins, {from, to}));
     };
@@ -264,8 +273,9 @@ class Encoder::Call {
 
 Encoder::Encoder(EncoderParts parts)
     : parts_(std::move(parts)),
-      added_tokens_(parts_.added_tokens),
+      added_tokens_(normalized(parts_.added_tokens, parts_.normalizer.get())),
       ordinary_(added_tokens_.mask_with({})),
+      special_(added_tokens_.special_mask()),
       pool_(parts_.model) {
   if (parts_.model == nullptr) throw std::invalid_argument("an encoder needs a model");
 }
@@ -292,6 +302,11 @@ std::vector<std::uint32_t> Encoder::encode_ordinary(std::string_view text) const
   return std::move(sink.ids);
 }
 
+std::vector<std::uint32_t> Encoder::encode_refusing(std::string_view text) const {
+  added_tokens_.refuse(text, "text", special_);
+  return encode_ordinary(text);
+}
+
 std::vector<std::uint32_t> Encoder::encode_segments(std::span<const TextSegment> segments) const {
   const TokenMask all(added_tokens_.tokens().size(), true);
   SegmentedText segmented(added_tokens_);
@@ -300,9 +315,9 @@ std::vector<std::uint32_t> Encoder::encode_segments(std::span<const TextSegment>
     const std::size_t begin = segmented.text().size();
     const TokenMask& mask = segment.is_trusted ? all : ordinary_;
     for (std::size_t start = 0;
-         const auto match = added_tokens_.find(segment.text, start, 0, mask);) {
-      matches.push_back({begin + match->begin, begin + match->end, match->index,
-                         begin + match->content_begin});
+         const auto match = added_tokens_.find(segment.text, start, AddedTokens::raw_pass, mask);) {
+      matches.push_back(
+          {begin + match->begin, begin + match->end, match->index, begin + match->content_begin});
       start = match->end;
     }
     segmented.add(segment);

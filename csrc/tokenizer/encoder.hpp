@@ -70,6 +70,9 @@ class Encoder {
   // The ids of a text in which special tokens are plain text.
   std::vector<std::uint32_t> encode_ordinary(std::string_view text) const;
 
+  // The same of a text that must not hold any: throws std::invalid_argument where it does.
+  std::vector<std::uint32_t> encode_refusing(std::string_view text) const;
+
   // Encodes the segments as one text. Special tokens match only within a trusted segment; no added
   // token crosses a border.
   std::vector<std::uint32_t> encode_segments(std::span<const TextSegment> segments) const;
@@ -93,6 +96,7 @@ class Encoder {
   EncoderParts parts_;
   AddedTokens added_tokens_;
   TokenMask ordinary_;  // of the added tokens that are not special
+  TokenMask special_;   // of those that are
   mutable EncoderPool pool_;
 };
 

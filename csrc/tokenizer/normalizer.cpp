@@ -60,6 +60,13 @@ void NormalizedText::truncate(std::size_t size) {
   if (has_origins_) origins_.resize(size);
 }
 
+std::string normalized_text(const Normalizer* normalizer, std::string_view text) {
+  if (normalizer == nullptr) return std::string(text);
+  NormalizedText result;
+  normalizer->normalize(NormalizedText(text, false), true, result);
+  return std::string(result.text());
+}
+
 void NormalizerSequence::normalize(const NormalizedText& source, bool is_start,
                                    NormalizedText& result) const {
   if (steps_.empty()) {

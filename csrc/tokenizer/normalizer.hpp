@@ -67,6 +67,9 @@ class Normalizer {
                          NormalizedText& result) const = 0;
 };
 
+// The text normalized from its start; as it is where there is no normalizer.
+std::string normalized_text(const Normalizer* normalizer, std::string_view text);
+
 // Several normalizers, one after the other; none leaves the text as it is.
 class NormalizerSequence : public Normalizer {
  public:

@@ -12,6 +12,7 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.engine.tokenizer_files import content
 from tests.engine.tokenizer_oracles import standard_library_texts
 from weldlm.tokenizer import Tokenizer
 
@@ -34,9 +35,9 @@ def both(flags: tuple[bool, ...]) -> tuple[Tokenizer, Any]:
         Tokenizer.train(standard_library_texts(4), 400).save(path)
         document = json.loads(path.read_text(encoding="utf-8"))
         document["added_tokens"] += [
-            {"id": 400 + i, "content": content, **dict(zip(FLAGS, flags, strict=True))}
-            for i, content in enumerate(TOKENS)
-            if content not in document["model"]["vocab"]
+            {"id": 400 + i, "content": token, **dict(zip(FLAGS, flags, strict=True))}
+            for i, token in enumerate(TOKENS)
+            if token not in document["model"]["vocab"]
         ]
         known = document["model"]["vocab"]
         for number, row in enumerate(document["added_tokens"][1:]):
@@ -99,3 +100,85 @@ def test_no_added_token_crosses_the_border_of_segments(is_normalized: bool) -> N
     ids = ours.encode_segments([("<", True), ("t>", True)])
 
     assert ours.token_to_id("<t>") not in ids
+
+
+NORMALIZERS: dict[str, dict[str, Any]] = {
+    "lowercase": {"type": "Lowercase"},
+    "nfd": {"type": "NFD"},
+    "replace": {"type": "Replace", "pattern": {"String": "T"}, "content": "th"},
+    "prepend": {"type": "Prepend", "prepend": "the"},
+    "strip": {"type": "Strip", "strip_left": True, "strip_right": True},
+    "bert": {
+        "type": "BertNormalizer",
+        "clean_text": True,
+        "handle_chinese_chars": True,
+        "strip_accents": None,
+        "lowercase": True,
+    },
+}
+NORMALIZED_TOKENS = ("[ENT]", "<\u00c9>", " T")
+
+
+@functools.cache
+def both_normalized(name: str, special: bool) -> tuple[Tokenizer, Any]:
+    """Ours and theirs with a normalizer that changes NORMALIZED_TOKENS."""
+    document = json.loads(content("json-wordpiece"))
+    document["normalizer"] = NORMALIZERS[name]
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True}
+    document["added_tokens"] += [
+        {"id": len(document["model"]["vocab"]) + i, "content": token, "special": special, **flags}
+        for i, token in enumerate(NORMALIZED_TOKENS)
+    ]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "tokenizer.json"
+        path.write_text(json.dumps(document))
+        return Tokenizer.from_file(path), tokenizers.Tokenizer.from_file(str(path))
+
+
+@pytest.mark.parametrize("special", [False, True], ids=["ordinary", "special"])
+@pytest.mark.parametrize("name", NORMALIZERS)
+@given(
+    text=st.lists(
+        st.sampled_from([*NORMALIZED_TOKENS, "[ent]", "<e>", "the", "th", " ", "\u00e9", "a", "["])
+    ).map("".join)
+)
+def test_normalized_tokens_match_as_in_tokenizers(name: str, special: bool, text: str) -> None:
+    ours, theirs = both_normalized(name, special)
+
+    ids = ours.encode(text, allowed_special="all")
+
+    assert ids == theirs.encode(text).ids
+    assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=False)
+
+
+def test_special_token_is_refused_as_it_is_written() -> None:
+    ours, _ = both_normalized("lowercase", True)
+
+    with pytest.raises(ValueError, match=r"special token '\[ENT\]' at byte 2"):
+        ours.encode("a [ENT]")
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "message"),
+    [
+        ("lowercase", ("[ENT]", "[ent]"), r"'\[ent\]' is given twice, or normalized as another"),
+        ("strip", ("  ",), "'  ' is empty once it is normalized"),
+    ],
+    ids=["alike", "empty"],
+)
+def test_token_that_the_normalizer_leaves_without_a_text_of_its_own_is_refused(
+    name: str, contents: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    document = json.loads(content("json-wordpiece"))
+    document["normalizer"] = NORMALIZERS[name]
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "special": False}
+    size = len(document["model"]["vocab"])
+    document["added_tokens"] += [
+        {"id": size + i, "content": token, "normalized": True, **flags}
+        for i, token in enumerate(contents)
+    ]
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(document))
+
+    with pytest.raises(ValueError, match=message):
+        Tokenizer.from_file(path)

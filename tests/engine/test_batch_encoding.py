@@ -173,6 +173,12 @@ BAD_CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
         {"truncation": True, "max_length": 5, "stride": 3, "return_overflowing_tokens": True},
         "stride is 3; expected less than the 3 tokens",
     ),
+    "negative stride": ((TEXTS,), {"stride": -1}, "stride is -1; expected at least 0"),
+    "negative length": ((TEXTS,), {"max_length": -5}, "max_length is -5; expected at least 0"),
+    "length of text": ((TEXTS,), {"max_length": "8"}, "max_length is '8'; expected an integer"),
+    "multiple": ((TEXTS,), {"pad_to_multiple_of": -8}, "pad_to_multiple_of is -8; expected at"),
+    "padding": ((TEXTS,), {"padding": "long"}, "padding is 'long'; expected one of"),
+    "padding side": ((TEXTS,), {"padding_side": "top"}, "padding_side is 'top'; expected one of"),
     "strategy": ((TEXTS,), {"truncation": "middle", "max_length": 5}, "truncation is 'middle'"),
     "text too short to cut": (
         ("a", "b " * 30),

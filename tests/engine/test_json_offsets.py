@@ -8,6 +8,7 @@ import hypothesis.strategies as st
 import pytest
 import tokenizers
 from hypothesis import given, settings
+from transformers import PreTrainedTokenizerFast
 
 from tests.engine.tokenizer_files import content
 from weldlm.tokenizer import Tokenizer
@@ -104,6 +105,36 @@ def test_ids_and_offsets_are_those_of_tokenizers(
     found = [located(tokenizer, text) for text in TEXTS]
 
     assert found == [located_by_tokenizers(oracle, text) for text in TEXTS]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_offsets_of_windows_are_those_of_transformers(
+    processor: str, side: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text(document(True, processor))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"truncation_side": side}))
+    oracle = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizers.Tokenizer.from_file(str(path)), truncation_side=side
+    )
+    options: dict[str, Any] = {"truncation": True, "max_length": 5, "stride": 1}
+    options |= {"return_overflowing_tokens": True, "return_offsets_mapping": True}
+
+    found = Tokenizer.from_pretrained(tmp_path)(TEXTS, **options)
+
+    expected = oracle(TEXTS, **options)
+    assert found.input_ids == expected["input_ids"]
+    assert found.offset_mapping == expected["offset_mapping"]
+
+
+def test_truncated_text_keeps_the_spaces_of_its_tokens(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text(document(False, "trims-but-the-prefix"))
+    tokenizer = Tokenizer.from_file(path)
+    ids = tokenizer.encode_ordinary("   ")
+
+    assert tokenizer.truncate("   ", 2) == tokenizer.decode(ids[:2])
 
 
 @pytest.mark.parametrize(

@@ -373,3 +373,8 @@ def test_special_token_across_a_border_is_plain_text() -> None:
     ids = small().encode_segments([("<|endof", True), ("text|>", True)])
 
     assert ids == small().encode_ordinary("<|endoftext|>")
+
+
+def test_unknown_unit_of_offsets_is_refused() -> None:
+    with pytest.raises(ValueError, match="unit is 'chars'; expected 'character' or 'byte'"):
+        small().encode_with_offsets("a", unit="chars")  # type: ignore[arg-type]

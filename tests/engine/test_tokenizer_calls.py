@@ -28,6 +28,16 @@ def test_ids_are_those_of_the_batch(text: str) -> None:
     assert small().count(text) == len(expected)
 
 
+@pytest.mark.parametrize("name", sorted(TEXTS.keys() - {"specials"}))
+def test_text_without_special_tokens_has_the_ids_of_any_policy(name: str) -> None:
+    assert small().encode(TEXTS[name]) == small().encode(TEXTS[name], disallowed_special=())
+
+
+def test_special_token_is_refused_by_default() -> None:
+    with pytest.raises(ValueError, match=r"text contains the special token .* at byte 1: pass"):
+        small().encode(TEXTS["specials"])
+
+
 @pytest.mark.parametrize(
     "ids",
     [[0, 40, 300], (0, 40, 300), iter([0, 40, 300]), np.array([0, 40, 300], dtype=np.uint16)],
@@ -39,7 +49,7 @@ def test_bytes_are_those_of_the_tokens(ids: list[int]) -> None:
     assert small().decode_bytes(ids) == expected
 
 
-@pytest.mark.parametrize("name", ["encode_ordinary", "count"])
+@pytest.mark.parametrize("name", ["encode", "encode_ordinary", "count"])
 @pytest.mark.parametrize("text", [5, None, b"a"])
 def test_what_is_no_text_is_refused(name: str, text: object) -> None:
     with pytest.raises(TypeError, match="expected str"):

@@ -1,5 +1,6 @@
 """tokenizer.json: what is read, what is written, what is refused."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,7 @@ def test_failed_save_leaves_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path.write_text("precious")
 
     def fail(descriptor: int) -> None:
-        raise OSError(f"no space for {descriptor}")
+        raise OSError(errno.ENOSPC, f"no space for {descriptor}")
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="no space"):

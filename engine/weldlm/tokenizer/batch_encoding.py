@@ -3,7 +3,7 @@
 Nothing inside the engine is padded: this is for code that was written for transformers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -45,9 +45,13 @@ class EncodedText:
 
     ids: Sequence[int]
     offsets: Offsets
+    trim: Callable[[Sequence[int], Offsets], Offsets]  # makes places of offsets, once it is cut
 
     def part(self, start: int, end: int) -> "EncodedText":
-        return EncodedText(self.ids[start:end], self.offsets[start:end])
+        return EncodedText(self.ids[start:end], self.offsets[start:end], self.trim)
+
+    def places(self) -> list[tuple[int, int]]:
+        return [(begin, end) for begin, end in self.trim(self.ids, self.offsets).tolist()]
 
 
 @dataclass(slots=True)
@@ -71,7 +75,7 @@ class Row:
         self.input_ids += text.ids
         self.token_type_ids += [type_id] * len(text.ids)
         self.special_tokens_mask += [0] * len(text.ids)
-        self.offset_mapping += [(int(begin), int(end)) for begin, end in text.offsets]
+        self.offset_mapping += text.places()
 
 
 def build_rows(

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Protocol, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from weldlm.tokenizer.batch_encoding import BatchEncoding, EncodedText, Row, build_rows, pad_rows
 from weldlm.tokenizer.located import LocatedIds
@@ -22,6 +23,12 @@ _ALL_COLUMNS = (
     "special_tokens_mask",
     "offset_mapping",
 )
+
+_CHOICES = {
+    "padding": (True, False, "longest", "max_length", "do_not_pad"),
+    "padding_side": ("left", "right"),
+}
+_LEAST = {"max_length": 0, "stride": 0, "pad_to_multiple_of": 1}  # of integers
 
 
 class BatchOptions(TypedDict, total=False):
@@ -59,14 +66,14 @@ class _Tokenizer(Protocol):
         allowed_special: SpecialTokens,
         disallowed_special: SpecialTokens,
     ) -> RaggedIds: ...
-    def encode_with_offsets(
+    def locate(
         self,
         text: str,
         *,
-        add_special_tokens: bool,
         allowed_special: SpecialTokens,
         disallowed_special: SpecialTokens,
     ) -> LocatedIds: ...
+    def trim_offsets(self, ids: Sequence[int], offsets: NDArray[np.int64]) -> NDArray[np.int64]: ...
 
 
 def encode_rows(
@@ -76,7 +83,7 @@ def encode_rows(
     options: BatchOptions,
 ) -> BatchEncoding:
     """See `Tokenizer.__call__`."""
-    _require_known(options)
+    _require_valid(options)
     firsts, seconds, is_single = _inputs(text, text_pair)
     rows = _rows(tokenizer, firsts, seconds, options)
     padding = options.get("padding", False)
@@ -91,11 +98,23 @@ def encode_rows(
     return _columns(tokenizer, rows, options, is_single=is_single and not overflows)
 
 
-def _require_known(options: BatchOptions) -> None:
+def _require_valid(options: BatchOptions) -> None:
     for name in options:
         if name not in BatchOptions.__annotations__:
             known = ", ".join(BatchOptions.__annotations__)
             raise TypeError(f"{name!r} is not an option; expected some of {known}")
+    for name, expected in _CHOICES.items():
+        value = options.get(name)
+        if value is not None and value not in expected:
+            raise ValueError(f"{name} is {value!r}; expected one of {expected}")
+    for name, least in _LEAST.items():
+        value = options.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, int):
+            raise TypeError(f"{name} is {value!r}; expected an integer")
+        if value < least:
+            raise ValueError(f"{name} is {value}; expected at least {least}")
 
 
 def _inputs(
@@ -162,16 +181,20 @@ def _encode(
     allowed: SpecialTokens = () if options.get("split_special_tokens", False) else "all"
     if options.get("return_offsets_mapping", False):
         located = [
-            tokenizer.encode_with_offsets(
-                text, add_special_tokens=False, allowed_special=allowed, disallowed_special=()
-            )
-            for text in texts
+            tokenizer.locate(text, allowed_special=allowed, disallowed_special=()) for text in texts
         ]
-        return [EncodedText(one.ids, one.offsets) for one in located]
+        return [EncodedText(one.ids, one.offsets, tokenizer.trim_offsets) for one in located]
     ragged = tokenizer.encode_batch(
         texts, add_special_tokens=False, allowed_special=allowed, disallowed_special=()
     )
-    return [EncodedText(ids.tolist(), np.zeros((len(ids), 2), dtype=np.int64)) for ids in ragged]
+    return [
+        EncodedText(ids.tolist(), np.zeros((len(ids), 2), dtype=np.int64), _untrimmed)
+        for ids in ragged
+    ]
+
+
+def _untrimmed(_ids: Sequence[int], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    return offsets
 
 
 def _max_length(tokenizer: _Tokenizer, options: BatchOptions) -> int | None:

@@ -4,9 +4,9 @@ The names a template may use are those that transformers gives it.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import cache
+from functools import lru_cache
 from typing import Any, NoReturn, TypeAlias
 
 __all__ = ["Messages", "render_chat", "render_segments"]
@@ -34,18 +34,24 @@ def render_chat(
     Raises:
         ValueError: the template is broken or refuses the messages.
     """
-    from jinja2 import TemplateError
-
+    _require_messages(messages)
+    compiled = _compiled(template)
     try:
-        text: str = _compiled(template).render(
+        text: str = compiled.render(
             messages=messages,
             add_generation_prompt=add_generation_prompt,
-            **special_tokens,
-            **variables,
+            **{**special_tokens, **variables},
         )
-    except TemplateError as error:
+    except Exception as error:  # whatever the code of a template does
         raise ValueError(f"the chat template refuses these messages: {error}") from error
     return text
+
+
+def _require_messages(messages: Messages) -> None:
+    if isinstance(messages, str) or not all(isinstance(message, Mapping) for message in messages):
+        raise TypeError(
+            "messages are not objects; expected a list of objects with 'role' and 'content'"
+        )
 
 
 def render_segments(template: str, messages: Messages, **options: Any) -> list[tuple[str, bool]]:
@@ -56,15 +62,22 @@ def render_segments(template: str, messages: Messages, **options: Any) -> list[t
     Raises:
         ValueError: the template changes a content, so that it cannot be told from the rest.
     """
-    contents = [message.get("content") for message in messages]
-    texts = [content if isinstance(content, str) else "" for content in contents]
     expected = render_chat(template, messages, **options)
-    marks = _marks(expected, len(texts))
+    texts: list[str] = []
+    prefix = _mark_prefix(expected)
+
+    def mark(text: str) -> str:
+        texts.append(text)
+        return f"<{prefix} {len(texts) - 1}>"
+
     marked = [
-        {**message, "content": mark} if isinstance(message.get("content"), str) else message
-        for message, mark in zip(messages, marks, strict=True)
+        {**message, "content": _with_marks(message["content"], mark)}
+        if "content" in message
+        else message
+        for message in messages
     ]
     rest = render_chat(template, marked, **options)
+    marks = [f"<{prefix} {index}>" for index in range(len(texts))]
     segments: list[tuple[str, bool]] = []
     while found := [(rest.find(mark), index) for index, mark in enumerate(marks) if mark in rest]:
         place, index = min(found)
@@ -79,15 +92,32 @@ def render_segments(template: str, messages: Messages, **options: Any) -> list[t
     return segments
 
 
-def _marks(text: str, count: int) -> list[str]:
-    """Texts that do not occur in `text`, none a part of another."""
-    key = "content"
-    while key in text:
-        key += "-"
-    return [f"<{key} {index}>" for index in range(count)]
+def _with_marks(content: Any, mark: Callable[[str], str]) -> Any:
+    """The content with a mark in place of each text: it is one, or has parts with texts.
+
+    The "type" of a part is what templates choose by, not what they put into the prompt.
+    """
+    if isinstance(content, str):
+        return mark(content)
+    if isinstance(content, Mapping):
+        return {
+            key: value if key == "type" else _with_marks(value, mark)
+            for key, value in content.items()
+        }
+    if isinstance(content, Sequence):
+        return [_with_marks(part, mark) for part in content]
+    return content
 
 
-@cache
+def _mark_prefix(text: str) -> str:
+    """What marks begin with: it does not occur in `text`."""
+    prefix = "content"
+    while prefix in text:
+        prefix += "-"
+    return prefix
+
+
+@lru_cache(maxsize=32)
 def _compiled(template: str) -> Any:
     from jinja2 import TemplateSyntaxError, nodes
     from jinja2.ext import Extension
@@ -113,6 +143,8 @@ def _compiled(template: str) -> Any:
         return environment.from_string(template)
     except TemplateSyntaxError as error:
         raise ValueError(f"the chat template is broken at line {error.lineno}: {error}") from error
+    except RecursionError as error:
+        raise ValueError("the chat template is broken: it nests too deep") from error
 
 
 def _to_json(

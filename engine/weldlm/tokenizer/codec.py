@@ -1,6 +1,6 @@
 """Text to ids and back: a thin, typed surface over the C++ core in csrc/tokenizer."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Literal
@@ -53,6 +53,7 @@ class Codec:
         )
         # bound once: these are called on short texts
         self._encode_ordinary = self._encoder.encode_ordinary
+        self._encode_refusing = self._encoder.encode_refusing
         self._count = self._encoder.count
         self._decode = self._decoder.decode
         self._added_ids = {t.content: t.id for t in parts.added_tokens}
@@ -108,8 +109,11 @@ class Codec:
         """
         if not isinstance(text, str):
             raise TypeError(f"text is a {type(text).__name__}, expected str: decode bytes first")
-        policy = special_policy(self._special_tokens, allowed_special, disallowed_special)
-        ids = self._encoder.encode(text, *policy)
+        if allowed_special == () and disallowed_special == "all":
+            ids = self._encode_refusing(text)
+        else:
+            policy = special_policy(self._special_tokens, allowed_special, disallowed_special)
+            ids = self._encoder.encode(text, *policy)
         if add_special_tokens and (self._before or self._after):
             return [*self._before, *ids, *self._after]
         return ids
@@ -205,20 +209,46 @@ class Codec:
 
         Args:
             unit: of the offsets: characters of `text`, or bytes of its UTF-8.
+
+        Raises:
+            ValueError: a disallowed special token is in the text, or the unit is another.
         """
-        policy = special_policy(self._special_tokens, allowed_special, disallowed_special)
-        ids, offsets = self._encoder.encode_located(text, *policy)
-        if unit == "character":
-            offsets = character_numbers(text)[offsets]
-        trimming = self._parts.offset_trimming
-        if trimming is not None:
-            spaces = self._spaces[ids]
-            offsets = trimmed(offsets, spaces, has_prefix_space=trimming.has_prefix_space)
+        located = self.locate(
+            text, unit=unit, allowed_special=allowed_special, disallowed_special=disallowed_special
+        )
+        ids, offsets = located.ids, self.trim_offsets(located.ids, located.offsets)
         before, after = (self._before, self._after) if add_special_tokens else ((), ())
         nowhere = [np.zeros((len(around), 2), dtype=np.int64) for around in (before, after)]
         return LocatedIds(
             [*before, *ids, *after], np.concatenate((nowhere[0], offsets, nowhere[1]))
         )
+
+    def locate(
+        self,
+        text: str,
+        *,
+        unit: Literal["character", "byte"] = "character",
+        allowed_special: SpecialTokens = (),
+        disallowed_special: SpecialTokens = "all",
+    ) -> LocatedIds:
+        """The ids of a text without the template, with all that each token stands for."""
+        if unit not in ("character", "byte"):
+            raise ValueError(f"unit is {unit!r}; expected 'character' or 'byte'")
+        policy = special_policy(self._special_tokens, allowed_special, disallowed_special)
+        ids, offsets = self._encoder.encode_located(text, *policy)
+        return LocatedIds(ids, character_numbers(text)[offsets] if unit == "character" else offsets)
+
+    def trim_offsets(self, ids: Sequence[int], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The offsets without spaces around tokens, if the file asks for that.
+
+        Args:
+            ids: of a text, or of a window of it: the first may begin with a space of its own.
+            offsets: [ids, 2], as `locate` gives them.
+        """
+        trimming = self._parts.offset_trimming
+        if trimming is None:
+            return offsets
+        return trimmed(offsets, self._spaces[ids], has_prefix_space=trimming.has_prefix_space)
 
     def encode_segments(self, segments: Iterable[tuple[str, bool]]) -> list[int]:
         """Encodes (text, is_trusted) segments as one text, without the template.
@@ -240,7 +270,7 @@ class Codec:
         """The longest beginning of whole tokens that has at most `max_tokens` tokens."""
         if max_tokens < 0:
             raise ValueError(f"max_tokens is {max_tokens}; expected at least 0")
-        located = self.encode_with_offsets(text, add_special_tokens=False, disallowed_special=())
+        located = self.locate(text, disallowed_special=())
         kept = max_tokens
         while len(located.ids) > kept:
             # a token that is a part of a character does not end where the character does
