@@ -73,6 +73,18 @@ def test_mask_with_holes_keeps_the_call_padded() -> None:
     assert max(relative_differences(before, loss_and_gradients(model, batch)).values()) < 1e-5
 
 
+def test_row_without_a_token_keeps_the_call_padded() -> None:
+    model = tiny_model("t5")
+    batch = batch_of(model)
+    batch["attention_mask"][2] = 0
+    before = loss_and_gradients(model, batch)
+
+    weldlm.patch(model)
+
+    assert rows_of_first_layer(model, "t5", batch) == batch["input_ids"].numel()
+    assert max(relative_differences(before, loss_and_gradients(model, batch)).values()) < 1e-5
+
+
 def test_states_at_padding_are_zeros_and_others_as_before() -> None:
     model = tiny_model("bert").bert
     batch = {name: batch_of(model)[name] for name in ("input_ids", "attention_mask")}
