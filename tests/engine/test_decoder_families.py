@@ -1,5 +1,6 @@
 """Decoder families: logits, loss and gradients of transformers, both ways, packed and cached."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,39 @@ def test_other_rope_scaling_is_refused_by_name(tmp_path: Path, kind: str) -> Non
 
     with pytest.raises(ValueError, match=f"rope_type '{kind}' is not supported; expected"):
         load_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("gpt2", "is_causal", False),
+        ("llama", "is_causal", False),
+        ("gemma2", "is_causal", False),
+        # transformers has the field, and computes without it
+        ("gemma3", "attn_logit_softcapping", 5.0),
+    ],
+    ids=["gpt2", "llama", "gemma2", "gemma3-softcap"],
+)
+def test_unsupported_fields_are_refused_by_name(
+    tmp_path: Path, name: str, field: str, value: object
+) -> None:
+    config = theirs_of(name).config
+    setattr(config, field, value)
+    config.save_pretrained(tmp_path)
+
+    with pytest.raises(ValueError, match=f"{field} = {value} is not supported"):
+        load_config(tmp_path)
+
+
+def test_mistral_without_the_field_has_the_window_of_transformers(tmp_path: Path) -> None:
+    theirs_of("mistral").config.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    fields = json.loads(path.read_text())
+    del fields["sliding_window"]
+    path.write_text(json.dumps(fields))
+
+    expected = transformers.AutoConfig.from_pretrained(tmp_path).sliding_window
+    assert load_config(tmp_path).window == expected
 
 
 def test_several_eos_ids_survive(tmp_path: Path) -> None:

@@ -87,6 +87,21 @@ def test_their_folder_loads_with_equal_logits(tmp_path: Path, name: str, head: s
 
 
 @FAMILIES
+def test_head_of_its_own_brings_its_own_bias(tmp_path: Path, name: str) -> None:
+    theirs = theirs_of(name, "ForMaskedLM", tie_word_embeddings=False)
+    (ids,) = ragged_ids(17)
+    ours = ours_of(theirs, MaskedLM, tmp_path / "theirs")
+
+    save_pretrained(ours, tmp_path / "ours")
+    again = type(theirs).from_pretrained(tmp_path / "ours").eval()
+
+    with torch.no_grad():
+        logits, expected = packed_logits(ours, [ids]), their_logits(theirs, ids)
+        torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(their_logits(again, ids), expected, rtol=0, atol=1e-5)
+
+
+@FAMILIES
 @EACH_HEAD
 def test_our_folder_loads_in_transformers_with_equal_logits(
     tmp_path: Path, name: str, head: str

@@ -161,14 +161,16 @@ def test_attention_weights_are_those_before() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("is_reentrant", [False, True], ids=["", "reentrant"])
 @pytest.mark.parametrize("family", ["llama", "bert", "t5", "bart"])
-def test_gradient_checkpointing_gives_the_same_gradients(family: str) -> None:
+def test_gradient_checkpointing_gives_the_same_gradients(family: str, is_reentrant: bool) -> None:
     model = tiny_model(family)
     batch = batch_of(model)
     before = loss_and_gradients(model, batch)
 
     weldlm.patch(model)
-    model.gradient_checkpointing_enable()
+    model.gradient_checkpointing_enable({"use_reentrant": is_reentrant})
+    model.enable_input_require_grads()  # without which a reentrant one has no gradients
     model.train()
     model(**batch).loss.backward()
 

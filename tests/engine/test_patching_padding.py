@@ -73,6 +73,18 @@ def test_mask_with_holes_keeps_the_call_padded() -> None:
     assert max(relative_differences(before, loss_and_gradients(model, batch)).values()) < 1e-5
 
 
+def test_row_without_a_token_keeps_the_call_padded() -> None:
+    model = tiny_model("t5")
+    batch = batch_of(model)
+    batch["attention_mask"][2] = 0
+    before = loss_and_gradients(model, batch)
+
+    weldlm.patch(model)
+
+    assert rows_of_first_layer(model, "t5", batch) == batch["input_ids"].numel()
+    assert max(relative_differences(before, loss_and_gradients(model, batch)).values()) < 1e-5
+
+
 def test_states_at_padding_are_zeros_and_others_as_before() -> None:
     model = tiny_model("bert").bert
     batch = {name: batch_of(model)[name] for name in ("input_ids", "attention_mask")}
@@ -139,3 +151,30 @@ def test_padding_is_kept_on_request() -> None:
     assert rows_of_first_layer(model, "bert", batch) == batch["input_ids"].numel()
     assert report.padding == "padded: packed=False was given"
     assert max(relative_differences(before, loss_and_gradients(model, batch)).values()) < 1e-5
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "t5", "bart"])
+def test_decoder_that_its_configuration_makes_bidirectional_stays_padded(family: str) -> None:
+    model = tiny_model(family, is_causal=False)
+    batch = batch_of(model)
+    before = loss_and_gradients(model, batch)
+
+    report = weldlm.patch(model)
+
+    assert "is_causal is false in its configuration" in report.padding
+    assert max(relative_differences(before, loss_and_gradients(model, batch)).values()) < 1e-5
+
+
+@pytest.mark.parametrize("family", ["gpt2", "bert", "t5"])
+def test_batch_without_a_label_gives_nan_and_gradients_of_zero(family: str) -> None:
+    model = tiny_model(family)
+    batch = batch_of(model)
+    batch["labels"] = torch.full_like(batch["labels"], -100)
+    before = loss_and_gradients(model, batch)
+
+    weldlm.patch(model)
+    after = loss_and_gradients(model, batch)
+
+    assert before.pop("loss").isnan()
+    assert after.pop("loss").isnan()
+    torch.testing.assert_close(after, before, rtol=0, atol=0)

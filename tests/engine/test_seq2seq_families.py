@@ -246,8 +246,27 @@ def test_a_logits_bias_of_bart_that_is_not_zero_is_refused(tmp_path: Path) -> No
     [
         ("bart", '"decoder_ffn_dim": 48', '"decoder_ffn_dim": 49', "decoder_ffn_dim 49 is not"),
         ("t5", '"relu"', '"weird-relu"', "feed_forward_proj 'weird-relu' is not supported"),
+        # encoder and decoder have embeddings of their own then
+        (
+            "bart",
+            '"tie_word_embeddings": true',
+            '"tie_word_embeddings": false',
+            "tie_word_embeddings = False is not supported",
+        ),
+        (
+            "original-transformer",
+            '"tie_word_embeddings": true',
+            '"tie_word_embeddings": false',
+            "tie_word_embeddings = False is not supported",
+        ),
+        (
+            "t5",
+            '"relative_attention_max_distance": 20',
+            '"relative_attention_max_distance": 4',
+            "relative_attention_max_distance 4 is not supported",
+        ),
     ],
-    ids=["bart", "t5"],
+    ids=["bart", "t5", "bart-untied", "marian-untied", "t5-distance"],
 )
 def test_unsupported_fields_are_refused_by_name(
     tmp_path: Path, name: str, old: str, new: str, message: str

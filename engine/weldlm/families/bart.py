@@ -90,7 +90,7 @@ def _read(name: FamilyName, theirs: Json, **changes: object) -> ModelConfig:
         "activation": read_activation(theirs.get("activation_function", "gelu")),
         "is_gated": False,
         "has_bias": True,
-        "tie_embeddings": theirs.get("tie_word_embeddings", True),
+        "tie_embeddings": True,
     }
     return ModelConfig(**(fields | changes))
 
@@ -142,6 +142,9 @@ _NO_VARIANTS: Json = {
     "normalize_before": False,
     "add_final_layer_norm": False,
     "is_decoder": False,
+    "is_causal": True,
+    # without it, encoder and decoder have embeddings of their own, too
+    "tie_word_embeddings": True,
 }
 
 BART = Family(

@@ -62,9 +62,12 @@ def _masked_lm_rules(
     rules = [
         *with_bias("transform.dense", dense, has_bias=True),
         *with_bias("transform.norm", norm, has_bias=True),
-        Rule("head_bias", (bias,)),
     ]
-    return rules if config.tie_embeddings else [*rules, Rule("head.weight", (decoder,))]
+    if config.tie_embeddings:
+        return [*rules, Rule("head_bias", (bias,))]
+    # a head of its own has its own bias, and the other one is used by nobody
+    own = Rule("head.weight", (f"{decoder}.weight",)), Rule("head_bias", (f"{decoder}.bias",))
+    return [*rules, *own]
 
 
 def _bert_masked_lm(config: ModelConfig) -> list[Rule]:
@@ -73,7 +76,7 @@ def _bert_masked_lm(config: ModelConfig) -> list[Rule]:
         dense="cls.predictions.transform.dense",
         norm="cls.predictions.transform.LayerNorm",
         bias="cls.predictions.bias",
-        decoder="cls.predictions.decoder.weight",
+        decoder="cls.predictions.decoder",
     )
 
 
@@ -83,7 +86,7 @@ def _roberta_masked_lm(config: ModelConfig) -> list[Rule]:
         dense="lm_head.dense",
         norm="lm_head.layer_norm",
         bias="lm_head.bias",
-        decoder="lm_head.decoder.weight",
+        decoder="lm_head.decoder",
     )
 
 
@@ -93,7 +96,7 @@ def _distilbert_masked_lm(config: ModelConfig) -> list[Rule]:
         dense="vocab_transform",
         norm="vocab_layer_norm",
         bias="vocab_projector.bias",
-        decoder="vocab_projector.weight",
+        decoder="vocab_projector",
     )
 
 

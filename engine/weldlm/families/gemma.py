@@ -119,7 +119,6 @@ def _read_gemma3(theirs: Json) -> ModelConfig:
         rotary_local_base=local.get("rope_theta", 10_000.0),
         rotary_scaling=read_scaling(whole),
         has_qk_norm=True,
-        attention_softcap=theirs.get("attn_logit_softcapping"),
         logits_softcap=theirs.get("final_logit_softcapping"),
     )
 
@@ -157,17 +156,28 @@ def _write_gemma3(config: ModelConfig) -> Json:
     return _write(config) | {"rope_parameters": rope}
 
 
-def _family(architecture: str, **functions: Any) -> Family:
+def _family(architecture: str, *, required: Json, **functions: Any) -> Family:
     return Family(
         tokens="model.embed_tokens.weight",
         prefix="model.",
         rules=_rules,
         heads={"causal_lm": HeadFormat(architecture, lm_head_rules)},
         head_prefixes=("lm_head.", "score."),
-        required={"use_bidirectional_attention": False, "partial_rotary_factor": 1.0},
+        required={
+            "use_bidirectional_attention": False,
+            "partial_rotary_factor": 1.0,
+            "is_causal": True,
+            **required,
+        },
         **functions,
     )
 
 
-GEMMA2 = _family("Gemma2ForCausalLM", read=_read_gemma2, write=_write)
-GEMMA3 = _family("Gemma3ForCausalLM", read=_read_gemma3, write=_write_gemma3)
+GEMMA2 = _family("Gemma2ForCausalLM", required={}, read=_read_gemma2, write=_write)
+# transformers has the field, and computes without it
+GEMMA3 = _family(
+    "Gemma3ForCausalLM",
+    required={"attn_logit_softcapping": None},
+    read=_read_gemma3,
+    write=_write_gemma3,
+)

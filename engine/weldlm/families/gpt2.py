@@ -80,6 +80,7 @@ GPT2 = Family(
         "scale_attn_weights": True,
         "scale_attn_by_inverse_layer_idx": False,
         "add_cross_attention": False,
+        "is_causal": True,
     },
     ignored=(".attn.bias", ".attn.masked_bias"),
 )

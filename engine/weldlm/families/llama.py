@@ -84,7 +84,7 @@ def _read_llama(theirs: Json) -> ModelConfig:
 
 
 def _read_mistral(theirs: Json) -> ModelConfig:
-    return _read("mistral", theirs, window=theirs.get("sliding_window"))
+    return _read("mistral", theirs, window=theirs.get("sliding_window", 4_096))
 
 
 def _read_qwen2(theirs: Json) -> ModelConfig:
@@ -164,7 +164,7 @@ def _family(
         head_prefixes=("lm_head.", "score.", "qa_outputs."),
         read=read,
         write=write,
-        required={"partial_rotary_factor": 1.0} | required,
+        required={"partial_rotary_factor": 1.0, "is_causal": True} | required,
         ignored=(".rotary_emb.inv_freq",),
     )
 

@@ -65,6 +65,13 @@ def _read(theirs: Json) -> ModelConfig:
             f"feed_forward_proj {theirs['feed_forward_proj']!r} is not supported; expected an "
             "activation, or 'gated-' and an activation"
         )
+    num_buckets = theirs.get("relative_attention_num_buckets", 32)
+    max_distance = theirs.get("relative_attention_max_distance", 128)
+    if max_distance <= num_buckets // 2:
+        raise ValueError(
+            f"relative_attention_max_distance {max_distance} is not supported; expected more than "
+            f"{num_buckets // 2}, half of relative_attention_num_buckets"
+        )
     tie_embeddings = theirs.get("tie_word_embeddings", True)
     is_scaled = theirs.get("scale_decoder_outputs", tie_embeddings)
     return ModelConfig(
@@ -81,8 +88,8 @@ def _read(theirs: Json) -> ModelConfig:
         norm="rms_norm",
         norm_eps=theirs.get("layer_norm_epsilon", 1e-6),
         positions="relative",
-        num_relative_buckets=theirs.get("relative_attention_num_buckets", 32),
-        relative_max_distance=theirs.get("relative_attention_max_distance", 128),
+        num_relative_buckets=num_buckets,
+        relative_max_distance=max_distance,
         attention_scale=1.0,
         # with a gate, their "gelu" is the tanh approximation
         activation="gelu_tanh" if kind and name == "gelu" else read_activation(name),
@@ -132,7 +139,7 @@ T5 = Family(
     head_prefixes=("lm_head.",),
     read=_read,
     write=_write,
-    required={"is_decoder": False},
+    required={"is_decoder": False, "is_causal": True},
     # copies of the shared embedding, and a table that cross-attention does not use
     ignored=("coder.embed_tokens.weight", ".EncDecAttention.relative_attention_bias.weight"),
 )

@@ -180,7 +180,8 @@ def t5_attention(
         _heads(module.v(source), module.key_value_proj_dim),
     )
     if module.has_relative_attention_bias:
-        position_bias = module.relative_attention_bias.weight
+        # a copy: reentrant checkpointing would make a weight that it returns its own result
+        position_bias = module.relative_attention_bias.weight.clone()
     out = _attend(
         module,
         heads,

@@ -157,6 +157,21 @@ def _has_cross_attention(module: Any) -> str | None:
     return None
 
 
+def _is_not_causal(module: Any) -> str | None:
+    # what transformers reads of any configuration, and none has by itself
+    if not getattr(module.config, "is_causal", True):
+        return "is_causal is false in its configuration"
+    return None
+
+
+def _gpt2_obstacle(module: Any) -> str | None:
+    return _has_cross_attention(module) or _is_not_causal(module)
+
+
+def _t5_stack_obstacle(module: Any) -> str | None:
+    return _is_not_causal(module) if module.is_decoder else None
+
+
 def _bert_obstacle(module: Any) -> str | None:
     if module.config.chunk_size_feed_forward:
         return "chunk_size_feed_forward cuts its rows"
@@ -175,6 +190,8 @@ def _t5_obstacle(module: Any) -> str | None:
         and type(module.relative_attention_bias) is not nn.Embedding
     ):
         return "its table of biases is wrapped"
+    if module.relative_attention_max_distance <= module.relative_attention_num_buckets // 2:
+        return "relative_attention_max_distance is not above half of the buckets"
     return None
 
 
@@ -223,7 +240,9 @@ def _llama_family(name: str, forward: Callable[..., Any]) -> dict[str, Kind]:
     return _named(name.lower(), {
         f"{name}RMSNorm": _norm(),
         f"{name}Attention": _attention(forward, *_ROTARY),
-        f"{name}Model": _stack(stacks.id_stack, *_LLAMA, "use_cache", "kwargs"),
+        f"{name}Model": _stack(
+            stacks.id_stack, *_LLAMA, "use_cache", "kwargs", obstacle=_is_not_causal
+        ),
         f"{name}ForCausalLM": _loss(
             head, output="CausalLMOutputWithPast", states=_llama_states, projection="lm_head",
             is_shifted=True,
@@ -267,7 +286,7 @@ KINDS: dict[str, Kind] = {
             *_CROSS, "output_attentions", "kwargs",
         ),
         "GPT2Model": _stack(
-            stacks.id_stack, *_GPT2, "use_cache", "kwargs", obstacle=_has_cross_attention
+            stacks.id_stack, *_GPT2, "use_cache", "kwargs", obstacle=_gpt2_obstacle
         ),
         "GPT2LMHeadModel": _loss(
             (*_GPT2, "labels", "use_cache", "logits_to_keep", "kwargs"),
@@ -298,7 +317,7 @@ KINDS: dict[str, Kind] = {
         ),
         "T5Stack": _stack(
             stacks.id_stack, "input_ids", "attention_mask", *_CROSS, "inputs_embeds",
-            "past_key_values", "use_cache", "kwargs",
+            "past_key_values", "use_cache", "kwargs", obstacle=_t5_stack_obstacle,
         ),
         "T5ForConditionalGeneration": _loss(
             _SEQ2SEQ, output="Seq2SeqLMOutput", states=_t5_states, projection="lm_head",
@@ -313,7 +332,7 @@ KINDS: dict[str, Kind] = {
         "BartEncoder": _stack(stacks.bart_stack, *_IDS[:2], "inputs_embeds", "kwargs"),
         "BartDecoder": _stack(
             stacks.bart_stack, *_IDS[:2], *_CROSS, "past_key_values", "inputs_embeds",
-            "use_cache", "kwargs",
+            "use_cache", "kwargs", obstacle=_is_not_causal,
         ),
         "BartForConditionalGeneration": _loss(
             _SEQ2SEQ, output="Seq2SeqLMOutput", states=_bart_states, projection="lm_head",

@@ -77,14 +77,15 @@ def read_layout(attention_mask: Tensor) -> Layout | None:
     """The layout of `attention_mask` [B, S], nonzero where a token is real.
 
     None where the real tokens of a row are not next to each other: packed, they would come closer,
-    which windows and relative positions see.
+    which windows and relative positions see. None, too, where a row has no real token: what
+    transformers' softmax over nothing gives is not what packed attention does.
     """
     is_real = attention_mask != 0
     batch_size, length = is_real.shape
     edges = functional.pad(is_real.to(torch.int8), (1, 1)).diff(dim=1) > 0
     numbers = torch.stack((is_real.sum(dim=1), edges.sum(dim=1))).tolist()  # one synchronization
     lengths, num_runs = (tuple(row) for row in numbers)
-    if max(num_runs, default=0) > 1:
+    if any(runs != 1 for runs in num_runs):
         return None
     if all(each == length for each in lengths):
         return full_layout(batch_size, length, is_real.device)

@@ -140,5 +140,7 @@ def _loss(
         rows, projection.weight, targets, bias=bias, ignore_index=_NO_LABEL
     )
     if items is None:
-        return loss_sum / count
+        # without a label NaN, as PyTorch's mean, and as there with gradients of zero
+        mean = loss_sum / count.clamp(min=1)
+        return torch.where(count > 0, mean, float("nan"))
     return loss_sum / (items.to(loss_sum.device) if isinstance(items, Tensor) else items)

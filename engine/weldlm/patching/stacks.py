@@ -82,13 +82,13 @@ def _run_bart_layers(stack: Any, call: dict[str, Any], packing: Packing) -> Any:
     x = stack.layernorm_embedding(embeds + stack.embed_positions(embeds[..., 0]))
     x = packing.own.pack(functional.dropout(x, stack.dropout, stack.training))
     states = call.get("encoder_hidden_states")
-    if states is None:
-        memory: dict[str, Any] = {}
-    else:
+    # by position, since activation checkpointing takes no gradients of what has a name
+    memory: tuple[Tensor, ...] = ()
+    if states is not None:
         assert packing.memory is not None
-        memory = {"encoder_hidden_states": packing.memory.pack(states)}
+        memory = (packing.memory.pack(states),)
     for layer in stack.layers:
-        x = layer(x, None, **memory, packing=packing)
+        x = layer(x, None, *memory, packing=packing)
     output = BaseModelOutput if states is None else BaseModelOutputWithPastAndCrossAttentions
     return output(last_hidden_state=packing.own.unpack(x))
 
