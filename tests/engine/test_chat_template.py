@@ -1,6 +1,8 @@
 """Chats become the prompts that transformers makes of them, and contents cannot forge tokens."""
 
 import functools
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,3 +148,16 @@ def test_tokenizer_without_a_template_says_so() -> None:
 def test_messages_that_are_no_objects_are_refused(messages: Any) -> None:
     with pytest.raises(TypeError, match="expected a list of objects with 'role' and 'content'"):
         tokenizer().apply_chat_template(messages)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [{"name": ["x"], "template": "a"}, {"name": "default", "template": 5}, {"name": "x"}, "x"],
+    ids=["name", "template", "no-template", "no-object"],
+)
+def test_named_template_that_is_no_text_is_refused(row: Any, tmp_path: Path) -> None:
+    tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": [row]}))
+
+    with pytest.raises(ValueError, match="expected objects with a name and a template"):
+        Tokenizer.from_pretrained(tmp_path)

@@ -104,3 +104,9 @@ def test_stream_begins_anew_after_flush() -> None:
 
     assert stream.push("import o") + stream.flush() == small().encode("import o")
     assert stream.push("a b") + stream.flush() == small().encode("a b")
+
+
+def test_long_run_of_spaces_in_small_parts() -> None:
+    parts = ["a", *["  "] * 20_000, "b c", " d"]
+
+    assert streamed(small(), parts) == small().encode("".join(parts))

@@ -128,6 +128,11 @@ def test_decoder_is_read_and_written(cleanup: bool) -> None:
         pytest.param(
             {"max_input_chars_per_word": -1}, "= -1, expected an integer from 0 on", id="negative"
         ),
+        pytest.param(
+            {"max_input_chars_per_word": 1 << 70},
+            "expected an integer from 0 on",
+            id="beyond-64-bits",
+        ),
         pytest.param({"continuing_subword_prefix": 5}, "= 5, expected a string", id="prefix"),
         pytest.param(
             {"continuing_subword_prefix": "\ud800"}, "has a lone surrogate in", id="surrogate"

@@ -44,7 +44,10 @@ class EncodeStream:
         self._spaced = [
             token.content for token in tokenizer.parts.added_tokens if " " in token.content[1:]
         ]
+        # what a decision about a place may depend on: text that a token with spaces needs
+        self._reach = 2 + max(map(len, self._spaced), default=0)
         self._text = ""
+        self._searched = 0  # there is no cut before this place
         self._is_start = True
 
     def push(self, text: str) -> list[int]:
@@ -52,7 +55,9 @@ class EncodeStream:
         self._text += text
         place = self._last_cut()
         if place == 0:
+            self._searched = max(0, len(self._text) - self._reach)
             return []
+        self._searched = 0
         head, self._text = self._text[:place], self._text[place:]
         if self._cuts == "behind space":
             self._text = self._text[1:]
@@ -61,6 +66,7 @@ class EncodeStream:
     def flush(self) -> list[int]:
         """Ends the text: returns the ids that were held back, and begins anew."""
         text, self._text = self._text, ""
+        self._searched = 0
         ids = self._encode(text)
         self._is_start = True
         return ids
@@ -81,7 +87,7 @@ class EncodeStream:
             return 0
         # a space that goes with the cut needs text behind it, or it would be lost at the end
         place = len(self._text) - (self._cuts == "behind space")
-        while (place := self._text.rfind(" ", 0, place)) > 0:
+        while (place := self._text.rfind(" ", self._searched, place)) > 0:
             before = self._text[place - 1]
             # U+2581 stands for a space, and is dropped at the end of a text
             if not before.isspace() and before != "\u2581" and self._is_outside_tokens(place):

@@ -59,10 +59,10 @@ def read_wordpiece(section: object) -> NamedModel:
     if unk_token not in ids:
         raise ValueError(f"model has 'unk_token' = {unk_token!r}, which is not in vocab")
     max_chars = fields["max_input_chars_per_word"]
-    if type(max_chars) is not int or max_chars < 0:
+    if type(max_chars) is not int or not 0 <= max_chars < 1 << 63:
         raise ValueError(
             f"model has 'max_input_chars_per_word' = {brief(max_chars)}, expected an integer from "
-            "0 on"
+            "0 on, below 2**63"
         )
     prefix = _text("model", "continuing_subword_prefix", fields["continuing_subword_prefix"])
     names = names_by_id(ids)

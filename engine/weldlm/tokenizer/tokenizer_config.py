@@ -105,11 +105,18 @@ def _chat_templates(folder: Path, value: Any) -> dict[str, str]:
     if isinstance(value, str):
         return {"default": value}
     rows = value if isinstance(value, list) else []
-    return {
-        row["name"]: row["template"]
-        for row in rows
-        if isinstance(row, dict) and {"name", "template"} <= row.keys()
-    }
+    templates: dict[str, str] = {}
+    for row in rows:
+        name, template = (
+            (row.get("name"), row.get("template")) if isinstance(row, dict) else (None, None)
+        )
+        if not isinstance(name, str) or not isinstance(template, str):
+            raise ValueError(
+                f"{folder}: chat_template holds {str(row)[:80]!r}; expected objects with a name "
+                "and a template, both strings"
+            )
+        templates[name] = template
+    return templates
 
 
 def _side(folder: Path, name: str, fields: Mapping[str, Any]) -> Side:
