@@ -374,3 +374,20 @@ def test_gpu_names_what_it_does_not_do(case: Case, message: str) -> None:
 
     with interpret(), use_backend("gpu"), pytest.raises(ValueError, match=message):
         call(case)(**inputs)
+
+
+@pytest.mark.parametrize("name", ["q_offsets", "k_offsets"])
+@pytest.mark.parametrize("offsets", [[1, 2, 6], [0, 4, 2], [0, 2, 7]], ids=str)
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_offsets_that_do_not_fit_the_rows_are_refused(
+    backend: Backend, name: str, offsets: list[int]
+) -> None:
+    x = torch.randn(6, 2, 8)
+    right, wrong = (torch.tensor(each, dtype=torch.int32) for each in ([0, 2, 6], offsets))
+    given = {"q_offsets": right, "k_offsets": right, name: wrong}
+
+    with (
+        use_backend(backend),
+        pytest.raises(ValueError, match=rf"{name} .* do not fit 6 rows; expected 0 first"),
+    ):
+        attention(x, x, x, q_max_length=6, k_max_length=6, is_causal=True, **given)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from weldlm_kernels.attention.offsets import read_offsets
+
 __all__ = ["attention", "attention_backward"]
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
@@ -79,9 +81,11 @@ def attention(
 ) -> tuple[Tensor, Tensor]:
     """Returns out [T, H, Dv] and lse [H, T]."""
     num_tokens, num_heads, value_dim = *q.shape[:2], v.shape[2]
+    q_bounds = read_offsets("q_offsets", q_offsets, num_tokens)
+    k_bounds = read_offsets("k_offsets", k_offsets, k.shape[0])
     q, k, v = _prepared(q, k, v)
     outs, lses = [], []
-    for run in _runs(q_offsets, k_offsets):
+    for run in _runs(q_bounds, k_bounds):
         out, lse = _attend(
             run.rows(q), run.keys(k), run.keys(v), run.parts(is_causal, window), scale
         )
@@ -111,7 +115,7 @@ def attention_backward(
     shapes = q.shape, k.shape, v.shape
     q, k, v, grad_out, out = _prepared(q, k, v, grad_out, out)
     grads_q, grads_k, grads_v = [], [], []
-    for run in _runs(q_offsets, k_offsets):
+    for run in _runs(q_offsets.tolist(), k_offsets.tolist()):
         grad_q, grad_k, grad_v = _attend_backward(
             run.rows(grad_out),
             run.rows(q),
@@ -229,8 +233,8 @@ def _windowed_parts(q_length: int, k_length: int, is_causal: bool, window: int) 
     return parts
 
 
-def _runs(q_offsets: Tensor, k_offsets: Tensor) -> list[_Run]:
-    bounds = zip(pairwise(q_offsets.tolist()), pairwise(k_offsets.tolist()), strict=True)
+def _runs(q_bounds: list[int], k_bounds: list[int]) -> list[_Run]:
+    bounds = zip(pairwise(q_bounds), pairwise(k_bounds), strict=True)
     runs = []
     for lengths, group in groupby(bounds, key=lambda s: (s[0][1] - s[0][0], s[1][1] - s[1][0])):
         members = list(group)

@@ -7,6 +7,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from weldlm_kernels.attention.offsets import read_offsets
+
 __all__ = ["RelativeBias", "attention", "relative_bias"]
 
 
@@ -63,7 +65,8 @@ def attention(
     keys less than `window` places away. `softcap` c makes scores x into c tanh(x / c). A query that
     sees no key gives out = 0 and lse = -inf.
     """
-    q_bounds, k_bounds = q_offsets.tolist(), k_offsets.tolist()
+    q_bounds = read_offsets("q_offsets", q_offsets, q.shape[0])
+    k_bounds = read_offsets("k_offsets", k_offsets, k.shape[0])
     outs, lses = [], []
     for (q_start, q_end), (k_start, k_end) in zip(
         pairwise(q_bounds), pairwise(k_bounds), strict=True
