@@ -88,9 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     0 done, 1 engine failure, 2 usage, 3 done but rows failed, 130 or 143 interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    # Threads that wait sleep: those that spin hold up whatever else runs on the same cores, and are
-    # held up by it. Read when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Threads that wait spin for microseconds, then sleep: long spins hold up whatever else runs on
+    # the same cores, and sleeping at once slows an idle machine. Read when torch is loaded.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
         with catch_sigterm():
             code = weldlm.main(arguments, prog_name="weldlm", standalone_mode=False)
