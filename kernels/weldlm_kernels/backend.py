@@ -36,8 +36,6 @@ _CPU_PATHS: dict[str, Literal["compiled", "reference"]] = {
 _GAPS: dict[tuple[str, Backend], tuple[str, ...]] = {
     ("attention", "cpu"): ("softcap", "relative_bias"),
     ("attention", "gpu"): ("window", "softcap", "relative_bias"),
-    ("linear_cross_entropy", "cpu"): ("softcap",),
-    ("linear_cross_entropy", "gpu"): ("softcap",),
 }
 
 

@@ -35,7 +35,8 @@ def attention_arguments(make: Callable[..., Tensor]) -> list[Any]:
 
 def cross_entropy_arguments(make: Callable[..., Tensor]) -> list[Any]:
     targets = torch.tensor([3, -100, 0])
-    return [make(3, 8), make(11, 8), make(11), targets, -100, [True, True, True]]
+    tensors = [make(3, 8), make(11, 8), make(11), targets, random(3)]
+    return [*tensors, -100, 0.1, 0.01, 2.0, True, [True, True, True]]
 
 
 def rotary_arguments(make: Callable[..., Tensor]) -> list[Any]:
