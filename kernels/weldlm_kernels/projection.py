@@ -16,9 +16,15 @@ __all__ = ["logits_buffer", "project", "project_in_chunks", "split_rows"]
 STRIDE_MULTIPLE = 64
 
 
-def split_rows(num_rows: int, *, most: int, multiple_of: int = 1) -> list[slice]:
-    """Cuts rows into chunks of equal size (up to `multiple_of`) of at most `most` rows."""
-    num_chunks = max(1, -(-num_rows // most))
+def split_rows(
+    num_rows: int, row_bytes: int, *, most_bytes: int, fewest_rows: int, multiple_of: int = 1
+) -> list[slice]:
+    """Cuts rows into chunks of equal size, up to `multiple_of`, that are within `most_bytes`.
+
+    A chunk has at least `fewest_rows`, a multiple of `multiple_of`, whatever their bytes.
+    """
+    most_rows = most_bytes // max(1, row_bytes) // multiple_of * multiple_of
+    num_chunks = max(1, -(-num_rows // max(fewest_rows, most_rows)))
     size = -(-num_rows // (num_chunks * multiple_of)) * multiple_of
     return [slice(start, min(start + size, num_rows)) for start in range(0, num_rows, max(1, size))]
 

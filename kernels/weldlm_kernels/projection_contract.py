@@ -5,7 +5,7 @@ from torch import Tensor
 
 from weldlm_kernels.dtypes import require_floating_point
 
-__all__ = ["check_projection", "check_row_weights", "needs_grad"]
+__all__ = ["check_projection", "check_row_weights", "needs_gradient"]
 
 
 def check_projection(hidden: Tensor, weight: Tensor, *, prefix: str = "") -> None:
@@ -38,12 +38,12 @@ def check_row_weights(row_weights: Tensor, num_rows: int) -> None:
     require_floating_point("row_weights", row_weights)
     if row_weights.shape != (num_rows,):
         raise ValueError(f"row_weights {tuple(row_weights.shape)}; expected ({num_rows},)")
-    if needs_grad(row_weights):
+    if needs_gradient(row_weights):
         raise ValueError(
             "row_weights require a gradient, but the loss has none for them; expected constants; "
             "pass row_weights.detach()"
         )
 
 
-def needs_grad(x: Tensor | None) -> bool:
+def needs_gradient(x: Tensor | None) -> bool:
     return torch.is_grad_enabled() and x is not None and x.requires_grad

@@ -17,7 +17,7 @@ from weldlm_kernels.linear_cross_entropy.options import LossOptions
 from weldlm_kernels.projection_contract import (
     check_projection,
     check_row_weights,
-    needs_grad,
+    needs_gradient,
 )
 from weldlm_kernels.registration import differentiable, once_differentiable, register
 
@@ -100,7 +100,7 @@ def linear_cross_entropy(
         loss_sum, count, num_correct, *_ = _linear_cross_entropy(
             *(hidden, weight, bias, targets, row_weights),
             *(ignore_index, label_smoothing, z_loss, softcap, counts_correct),
-            [needs_grad(x) for x in (hidden, weight, bias)],
+            [needs_gradient(x) for x in (hidden, weight, bias)],
             backend,
         )
     return (loss_sum, count, num_correct) if counts_correct else (loss_sum, count)

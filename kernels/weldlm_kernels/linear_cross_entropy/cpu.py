@@ -55,13 +55,18 @@ def linear_cross_entropy(
             losses[rows] *= row_weights[rows]
             logits *= row_weights[rows, None].float()
 
-    most_rows = max(FEWEST_ROWS, CHUNK_BYTES // (hidden.itemsize * max(1, vocab_size)))
+    chunks = split_rows(
+        len(labels),
+        hidden.itemsize * vocab_size,
+        most_bytes=CHUNK_BYTES,
+        fewest_rows=FEWEST_ROWS,
+    )
     grad_rows, grad_weight, grad_bias = project_in_chunks(
         hidden.index_select(0, labelled_rows),
         weight.to(hidden.dtype),
         None if bias is None else bias.to(hidden.dtype),
         needs_grad,
-        split_rows(len(labels), most=most_rows),
+        chunks,
         cross_entropy,
     )
     grad_hidden = grad_rows

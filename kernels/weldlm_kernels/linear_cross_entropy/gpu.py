@@ -135,17 +135,19 @@ def linear_cross_entropy(
             with_gradient=any(needs_grad),
         )
 
-    most_rows = CHUNK_BYTES // (hidden.itemsize * max(1, weight.shape[0]))
+    chunks = split_rows(
+        len(targets),
+        hidden.itemsize * weight.shape[0],
+        most_bytes=CHUNK_BYTES,
+        fewest_rows=ROW_MULTIPLE,
+        multiple_of=ROW_MULTIPLE,
+    )
     grad_hidden, grad_weight, grad_bias = project_in_chunks(
         hidden,
         weight.to(hidden.dtype),
         None if bias is None else bias.to(hidden.dtype),
         needs_grad,
-        split_rows(
-            len(targets),
-            most=max(ROW_MULTIPLE, most_rows // ROW_MULTIPLE * ROW_MULTIPLE),
-            multiple_of=ROW_MULTIPLE,
-        ),
+        chunks,
         cross_entropy,
     )
     return (
