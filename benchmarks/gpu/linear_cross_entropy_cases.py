@@ -22,11 +22,13 @@ TIMED = {
     "8192 x 768 x 50257": ((8_192, 768, 50_257), None),
 }
 IGNORED = -100
+OPTIONS: dict[str, Any] = {"label_smoothing": 0.1, "z_loss": 1e-3, "softcap": 5.0}
 
 
 def checks() -> Iterator[Check]:
     for name, size in CHECKED.items():
         yield Check(f"linear_cross_entropy {name}", partial(_make, size, 0.3))
+    yield Check("linear_cross_entropy options", _make_with_options)
 
 
 def timings() -> Iterator[Timing]:
@@ -68,6 +70,18 @@ def _make(
         if find_spec("liger_kernel") is not None:
             peers["Liger"] = _liger
     return Work(inputs, lambda **given: linear_cross_entropy(**given)[0], peers)
+
+
+def _make_with_options(dtype: torch.dtype, device: torch.device) -> Work:
+    inputs = _make(CHECKED["odd"], 0.3, dtype, device).inputs
+    targets = inputs["targets"]
+    assert targets is not None
+    row_weights = torch.linspace(-1, 2, len(targets), device=device)
+
+    def ours(**given: Any) -> Any:
+        return linear_cross_entropy(**given, row_weights=row_weights, **OPTIONS)[0]
+
+    return Work(inputs, ours)
 
 
 def _eager(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
