@@ -65,6 +65,12 @@ def test_automatic_choice_falls_back_and_says_why(
     assert advice in choice.reason
 
 
+def test_chunks_of_rows_need_no_extension(installed: set[str]) -> None:
+    installed.discard("weldlm_kernels._cpu")
+
+    assert choices("cpu", torch.float32)["linear_kl_divergence"] == "cpu"
+
+
 def test_explained_backend_is_the_one_taken(installed: set[str]) -> None:
     installed.discard("weldlm_kernels._cpu")
 
