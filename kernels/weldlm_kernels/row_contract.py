@@ -10,7 +10,9 @@ from weldlm_kernels.dtypes import require_floating_point
 __all__ = ["check_rows", "contiguous_like"]
 
 
-def check_rows(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None) -> None:
+def check_rows(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, eps: float
+) -> None:
     """Refuses what the kernels, which take addresses, would read past its end or elsewhere.
 
     Args:
@@ -18,9 +20,10 @@ def check_rows(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor 
         weight: [hidden_size].
         bias: [hidden_size] or None.
         residual: of the shape of `x`, or None.
+        eps: at least 0.
 
     Raises:
-        ValueError: a shape does not fit, or the tensors are on several devices.
+        ValueError: a shape does not fit, the tensors are on several devices, or `eps` is below 0.
         TypeError: `x` has no floating-point dtype.
     """
     shape, device = x.shape, x.device
@@ -34,6 +37,8 @@ def check_rows(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor 
         _refuse("bias", bias, x, row)
     if residual is not None and (residual.shape != shape or residual.device != device):
         _refuse("residual", residual, x, shape)
+    if not eps >= 0:  # nor NaN
+        raise ValueError(f"eps is {eps}; expected 0 or more, as it is added under a square root")
 
 
 def _refuse(name: str, tensor: Tensor, x: Tensor, expected: torch.Size) -> NoReturn:

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from tests.kernels.oracle import assert_equals_reference
 from tests.kernels.test_attention import Case, call, make_inputs, packed
 from weldlm_kernels import attention, explain, use_backend
+from weldlm_kernels.backend import Backend
 
 WINDOWED = {
     "causal": Case((5, 130, 300), window=7),
@@ -283,3 +284,16 @@ def test_an_option_that_is_not_above_zero_is_named(option: str) -> None:
 
     with pytest.raises(ValueError, match=f"{option} is 0; expected a value above 0"):
         attention(**make_inputs(case, torch.float32), **(packed(case) | {option: 0}))
+
+
+@pytest.mark.parametrize("name", ["k", "v"])
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_several_dtypes_are_refused(backend: Backend, name: str) -> None:
+    x = torch.zeros(4, 1, 8)
+    tensors = {"q": x, "k": x, "v": x} | {name: x.half()}
+
+    with (
+        use_backend(backend),
+        pytest.raises(TypeError, match=rf"{name} is torch.float16 and q torch.float32; expected"),
+    ):
+        attention(**tensors, **packed(Case((4,))))

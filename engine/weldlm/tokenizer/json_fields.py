@@ -29,7 +29,8 @@ def parse_json(data: bytes) -> object:
         raise ValueError(f"invalid UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"invalid JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+            f"invalid JSON at line {error.lineno}, column {error.colno}: {error.msg}; get the file "
+            "again, it may be cut off"
         ) from error
     except RecursionError as error:
         raise ValueError("JSON nested too deeply to be a tokenizer.json") from error

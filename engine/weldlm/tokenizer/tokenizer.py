@@ -9,7 +9,8 @@ from weldlm.atomic_file import replace_text
 from weldlm.tokenizer.algorithms import Algorithm, Settings, learn, settings_of
 from weldlm.tokenizer.batch_encoding import BatchEncoding
 from weldlm.tokenizer.batch_options import BatchOptions, encode_rows
-from weldlm.tokenizer.chat_template import Messages, render_chat, render_segments
+from weldlm.tokenizer.chat_segments import render_segments
+from weldlm.tokenizer.chat_template import Messages, render_chat
 from weldlm.tokenizer.codec import Codec
 from weldlm.tokenizer.compiled import Compiled, compile_parts
 from weldlm.tokenizer.compiled_cache import read_compiled
@@ -217,8 +218,8 @@ class Tokenizer(Codec):
             messages: with "role" and "content".
             add_generation_prompt: end with what begins the assistant's answer.
             tokenize: return ids, not text.
-            trusts_contents: special tokens in the messages' contents take effect, as in
-                transformers; False makes them plain text.
+            trusts_contents: special tokens in the messages and variables take effect, as in
+                transformers; False makes all text that the caller gives plain text.
             chat_template: Jinja source; by default the model's.
             variables: what else the template asks for, such as tools.
 
@@ -238,7 +239,10 @@ class Tokenizer(Codec):
         if not tokenize:
             return render_chat(template, messages, **options)
         if not trusts_contents:
-            return self.encode_segments(render_segments(template, messages, **options))
+            guarded = self._special_tokens
+            return self.encode_segments(
+                render_segments(template, messages, guarded=guarded, **options)
+            )
         text = render_chat(template, messages, **options)
         return self.encode(text, add_special_tokens=False, allowed_special="all")
 

@@ -61,7 +61,7 @@ def attention(
 
     Raises:
         ValueError: shapes do not fit, or `window` or `softcap` is not above 0.
-        TypeError: q, k or v has no floating-point dtype.
+        TypeError: q, k or v has no floating-point dtype, or they have several.
     """
     _check(q, k, v, q_offsets, k_offsets)
     _check_options(q, window, softcap, relative_bias, relative_bias_is_bidirectional)
@@ -131,6 +131,8 @@ def _dispatch(
 def _check(q: Tensor, k: Tensor, v: Tensor, q_offsets: Tensor, k_offsets: Tensor) -> None:
     for name, x in (("q", q), ("k", k), ("v", v)):
         require_floating_point(name, x)
+        if x.dtype != q.dtype:
+            raise TypeError(f"{name} is {x.dtype} and q {q.dtype}; expected one dtype; convert one")
     shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
     if not q.dim() == k.dim() == v.dim() == 3:
         raise ValueError(f"{shapes}; expected three dimensions [tokens, heads, head_dim] each")

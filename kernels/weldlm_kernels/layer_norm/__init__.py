@@ -45,10 +45,10 @@ def layer_norm(
         y in the dtype of `x`; with `residual` also the updated stream x + residual in its dtype.
 
     Raises:
-        ValueError: shapes do not fit, or the tensors are on several devices.
+        ValueError: shapes do not fit, the tensors are on several devices, or `eps` is below 0.
         TypeError: `x` has no floating-point dtype.
     """
-    check_rows(x, weight, bias, residual)
+    check_rows(x, weight, bias, residual, eps)
     backend = choose("layer_norm", x)
     if backend == "reference":
         y, stream = reference.layer_norm(x, weight, bias, residual, eps)

@@ -37,10 +37,10 @@ def rms_norm(
         y in the dtype of `x`; with `residual` also the updated stream x + residual in its dtype.
 
     Raises:
-        ValueError: shapes do not fit, or the tensors are on several devices.
+        ValueError: shapes do not fit, the tensors are on several devices, or `eps` is below 0.
         TypeError: `x` has no floating-point dtype.
     """
-    check_rows(x, weight, None, residual)
+    check_rows(x, weight, None, residual, eps)
     backend = choose("rms_norm", x)
     if backend == "reference":
         y, stream = reference.rms_norm(x, weight, residual, eps)
