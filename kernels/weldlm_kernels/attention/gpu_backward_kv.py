@@ -5,7 +5,7 @@ import triton.language as tl
 
 from weldlm_kernels.attention.gpu_dropout import are_kept, draw_words
 from weldlm_kernels.attention.gpu_ranges import is_visible, row_range, skip
-from weldlm_kernels.attention.gpu_scores import LOG2_E, capped_grad, to_scores
+from weldlm_kernels.attention.gpu_scores import capped_grad, load_lse, to_scores
 from weldlm_kernels.attention.gpu_tiles import (
     clear_rows,
     load_rows,
@@ -164,9 +164,7 @@ def collect_kv(
         rows = first_row + tl.arange(0, BLOCK_M)
         head_q_ptr, head_grad_ptr = q_ptr + head * stride_qh, grad_out_ptr + head * stride_gh
         q = load_rows(head_q_ptr, first_row, q_length, stride_qt, True, BLOCK_M, HEAD_DIM)
-        # a row that is not there gets p = 0
-        lse = tl.load(lse_ptr + head * stride_lh + rows, mask=rows < q_length, other=float("inf"))
-        lse *= LOG2_E
+        lse = load_lse(lse_ptr + head * stride_lh + rows, rows < q_length, modifiers)
         scores = tl.dot(k, tl.trans(q), input_precision="ieee")  # [BLOCK_N, BLOCK_M]
         distance = keys[:, None] - (rows + shift)[None, :]
         lowest = first_key - first_row - shift - BLOCK_M + 1

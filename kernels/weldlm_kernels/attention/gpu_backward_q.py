@@ -6,7 +6,7 @@ import triton.language as tl
 from weldlm_kernels.attention.gpu_bias_grad import collect_bias, store_far
 from weldlm_kernels.attention.gpu_dropout import are_kept, draw_words
 from weldlm_kernels.attention.gpu_ranges import is_visible, key_range, skip
-from weldlm_kernels.attention.gpu_scores import LOG2_E, capped_grad, to_scores
+from weldlm_kernels.attention.gpu_scores import capped_grad, load_lse, to_scores
 from weldlm_kernels.attention.gpu_tiles import (
     clear_rows,
     load_rows,
@@ -74,7 +74,7 @@ def attention_bwd_q_kernel(
 
     q = load_rows(q_ptr, first_row, q_length, stride_qt, True, BLOCK_M, HEAD_DIM)
     grad_out = load_rows(grad_out_ptr, first_row, q_length, stride_gt, True, BLOCK_M, VALUE_DIM)
-    lse = tl.load(lse_ptr + tokens, mask=is_row, other=float("inf")) * LOG2_E
+    lse = load_lse(lse_ptr + tokens, is_row, modifiers)
     delta = tl.load(delta_ptr + tokens, mask=is_row, other=0.0)
 
     if modifiers.grad_table_ptr is not None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-__all__ = ["LOG2_E", "Modifiers", "capped_grad", "to_scores"]
+__all__ = ["LOG2_E", "Modifiers", "capped_grad", "load_lse", "to_scores"]
 
 # exponentials are taken to base 2, which is what the hardware computes
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -80,6 +80,17 @@ def tanh(x):
     near = near * square * x + x
     far = 1.0 - 2.0 / (tl.exp2(x * (2.0 * LOG2_E)) + 1.0)
     return tl.where(tl.abs(x) < 0.625, near, far)
+
+
+@triton.jit
+def load_lse(pointers, is_row, modifiers):
+    """The log-sum-exp of rows, in units of log2."""
+    if modifiers.slopes_ptr is not None or modifiers.table_ptr is not None:
+        # the scores of such a row are biases, whose exponentials may overflow
+        lse = tl.load(pointers, mask=is_row, other=float("inf"))
+    else:
+        lse = tl.load(pointers, mask=is_row, other=0.0)
+    return lse * LOG2_E
 
 
 @triton.jit
