@@ -29,7 +29,7 @@ CASES: dict[str, tuple[Case, dict[str, Any]]] = {
     "window-full": (FULL, {"window": 20}),
     "window-of-whole-tiles": (LONG, {"window": 110}),
     "window-of-whole-tiles-full": (LONG_FULL, {"window": 75}),
-    "window-of-one": (Case((9, 40), num_heads=1), {"window": 1}),
+    "window-of-two": (Case((9, 40), num_heads=1), {"window": 2}),
     "softcap": (CAUSAL, {"softcap": 1.5}),
     "softcap-and-window": (CAUSAL, GEMMA),
     "bias": (CAUSAL, BIAS),
