@@ -34,8 +34,7 @@ _CPU_PATHS: dict[str, Literal["compiled", "reference"]] = {
 
 # (operation, backend) -> options that it cannot compute; a call with one takes the reference
 _GAPS: dict[tuple[str, Backend], tuple[str, ...]] = {
-    ("attention", "cpu"): ("softcap", "relative_bias"),
-    ("attention", "gpu"): ("window", "softcap", "relative_bias"),
+    ("attention", "cpu"): ("softcap", "relative_bias", "alibi_slopes", "dropout"),
     ("linear_cross_entropy", "cpu"): ("softcap",),
     ("linear_cross_entropy", "gpu"): ("softcap",),
 }
