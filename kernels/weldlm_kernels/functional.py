@@ -137,11 +137,16 @@ def linear_cross_entropy(
         options: how PyTorch is to compute it; with any, PyTorch does.
     """
     ignored = -100 if ignore_index is None else ignore_index
-    is_plain = weight is None and label_smoothing == 0.0 and options is None
+    is_plain = weight is None and options is None and 0 <= label_smoothing <= 1
     is_summed = reduction in ("mean", "sum") and target.dtype == torch.int64
     if is_plain and is_summed and _takes_projection(input, linear_weight, linear_bias, target):
         loss_sum, count = fused_linear_cross_entropy(
-            input, linear_weight, target, bias=linear_bias, ignore_index=ignored
+            input,
+            linear_weight,
+            target,
+            bias=linear_bias,
+            ignore_index=ignored,
+            label_smoothing=label_smoothing,
         )
         # PyTorch returns the dtype of the logits
         return (loss_sum if reduction == "sum" else loss_sum / count).to(input.dtype)

@@ -110,6 +110,11 @@ CALLS: dict[str, tuple[str, Inputs]] = {
         {"input": random(9, 16), "linear_weight": random(37, 16), "target": TARGETS,
          "ignore_index": 5},
     ),
+    "linear cross-entropy, smoothing": (
+        "linear_cross_entropy",
+        {"input": random(9, 16), "linear_weight": random(37, 16), "target": SOME_TARGETS,
+         "label_smoothing": 0.1},
+    ),
     "linear cross-entropy, rows": (
         "linear_cross_entropy",
         {"input": random(9, 16), "linear_weight": random(37, 16), "target": TARGETS,
@@ -135,6 +140,7 @@ FUSED = (
     "layer norm", "layer norm, no bias", "rms norm", "rms norm, default eps", "attention",
     "attention, causal", "attention, shared keys", "linear cross-entropy",
     "linear cross-entropy, sum, bias", "linear cross-entropy, ignored class",
+    "linear cross-entropy, smoothing",
 )  # fmt: skip
 
 

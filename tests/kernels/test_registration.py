@@ -35,7 +35,14 @@ def attention_arguments(make: Callable[..., Tensor]) -> list[Any]:
 
 def cross_entropy_arguments(make: Callable[..., Tensor]) -> list[Any]:
     targets = torch.tensor([3, -100, 0])
-    return [make(3, 8), make(11, 8), make(11), targets, -100, [True, True, True]]
+    tensors = [make(3, 8), make(11, 8), make(11), targets, random(3)]
+    return [*tensors, -100, 0.1, 0.01, 2.0, True, [True, True, True]]
+
+
+def kl_divergence_arguments(make: Callable[..., Tensor]) -> list[Any]:
+    mask = torch.tensor([True, False, True])
+    tensors = [make(3, 8), make(11, 8), random(3, 4), random(11, 4), mask, random(3)]
+    return [*tensors, 2.0, [True, True]]
 
 
 def rotary_arguments(make: Callable[..., Tensor]) -> list[Any]:
@@ -61,6 +68,7 @@ OPERATIONS: dict[str, Callable[[], list[Any]]] = {
     ],
     "attention": lambda: attention_arguments(leaf),
     "linear_cross_entropy": lambda: cross_entropy_arguments(leaf),
+    "linear_kl_divergence": lambda: kl_divergence_arguments(leaf),
 }
 
 
@@ -126,6 +134,12 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor, residual: Tens
     return loss / count
 
 
+def linear_kl_divergence(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
+    teacher = torch.linspace(-1, 1, 24).view(6, 4)
+    loss, count = weldlm_kernels.linear_kl_divergence(x * weight + bias, residual, teacher, teacher)
+    return loss / count
+
+
 def rotary(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
     angles, positions = torch.linspace(0, 1, 18).view(9, 2), torch.tensor([0, 8, 1, 2, 3, 3])
     rotated = weldlm_kernels.rotary(
@@ -136,7 +150,7 @@ def rotary(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     "function",
-    [layer_norm, rms_norm, attention, linear_cross_entropy, rotary],
+    [layer_norm, rms_norm, attention, linear_cross_entropy, linear_kl_divergence, rotary],
     ids=lambda function: function.__name__,
 )
 def test_compiled_equals_eager_with_gradients(function: Callable[..., Tensor]) -> None:
@@ -186,7 +200,14 @@ def recomputed_attention(x: Tensor, weight: Tensor, bias: Tensor, residual: Tens
 
 @pytest.mark.parametrize(
     "function",
-    [layer_norm, rms_norm, attention, recomputed_attention, linear_cross_entropy],
+    [
+        layer_norm,
+        rms_norm,
+        attention,
+        recomputed_attention,
+        linear_cross_entropy,
+        linear_kl_divergence,
+    ],
     ids=lambda function: function.__name__,
 )
 def test_second_derivative_is_refused_by_name(function: Callable[..., Tensor]) -> None:
