@@ -9,6 +9,7 @@ from weldlm_kernels.attention import attention
 from weldlm_kernels.backend import Choice, explain, use_backend
 from weldlm_kernels.layer_norm import layer_norm
 from weldlm_kernels.linear_cross_entropy import linear_cross_entropy
+from weldlm_kernels.paged_attention import paged_attention
 from weldlm_kernels.rms_norm import rms_norm
 from weldlm_kernels.rotary import rotary
 
@@ -18,6 +19,7 @@ __all__ = [
     "explain",
     "layer_norm",
     "linear_cross_entropy",
+    "paged_attention",
     "rms_norm",
     "rotary",
     "use_backend",

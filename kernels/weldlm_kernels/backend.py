@@ -30,6 +30,7 @@ _CPU_PATHS: dict[str, Literal["compiled", "reference"]] = {
     "rms_norm": "compiled",
     "rotary": "reference",
     "linear_cross_entropy": "compiled",
+    "paged_attention": "reference",
 }
 
 # (operation, backend) -> options that it cannot compute; a call with one takes the reference
