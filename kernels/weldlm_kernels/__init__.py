@@ -11,7 +11,7 @@ from weldlm_kernels.layer_norm import layer_norm
 from weldlm_kernels.linear_cross_entropy import linear_cross_entropy
 from weldlm_kernels.paged_attention import paged_attention
 from weldlm_kernels.rms_norm import rms_norm
-from weldlm_kernels.rotary import rotary
+from weldlm_kernels.rotary import rotary, rotary_in_place
 
 __all__ = [
     "Choice",
@@ -22,5 +22,6 @@ __all__ = [
     "paged_attention",
     "rms_norm",
     "rotary",
+    "rotary_in_place",
     "use_backend",
 ]

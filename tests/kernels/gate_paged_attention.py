@@ -38,7 +38,7 @@ def launch(head_dim: int, dtype: torch.dtype, q_max_length: int, **options: Any)
     cache = torch.zeros(16, 16, 2, head_dim).to(cache_dtype)
     scale = None if cache_dtype == dtype else torch.zeros(16, 16, 2)
     lengths, q_offsets = torch.zeros(3, dtype=torch.int32), torch.zeros(4, dtype=torch.int32)
-    arguments = [torch.zeros(64, 8, head_dim, dtype=dtype), cache, cache]
+    arguments: list[Any] = [torch.zeros(64, 8, head_dim, dtype=dtype), cache, cache]
     arguments += [torch.zeros(3, 99, dtype=torch.int32), lengths, q_offsets]
     rest: list[Any] = [q_max_length, True, options.get("window"), 0.1]
     rest += [options.get(name) for name in ("softcap", "alibi_slopes", "relative_bias")]
