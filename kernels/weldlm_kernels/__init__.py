@@ -10,8 +10,9 @@ from weldlm_kernels.backend import Choice, explain, use_backend
 from weldlm_kernels.layer_norm import layer_norm
 from weldlm_kernels.linear_cross_entropy import linear_cross_entropy
 from weldlm_kernels.linear_kl_divergence import linear_kl_divergence
+from weldlm_kernels.paged_attention import paged_attention
 from weldlm_kernels.rms_norm import rms_norm
-from weldlm_kernels.rotary import rotary
+from weldlm_kernels.rotary import rotary, rotary_in_place
 
 __all__ = [
     "Choice",
@@ -20,7 +21,9 @@ __all__ = [
     "layer_norm",
     "linear_cross_entropy",
     "linear_kl_divergence",
+    "paged_attention",
     "rms_norm",
     "rotary",
+    "rotary_in_place",
     "use_backend",
 ]

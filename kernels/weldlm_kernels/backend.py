@@ -32,6 +32,7 @@ _CPU_PATHS: dict[str, Literal["compiled", "chunked", "reference"]] = {
     "rotary": "reference",
     "linear_cross_entropy": "compiled",
     "linear_kl_divergence": "chunked",
+    "paged_attention": "reference",
 }
 
 # (operation, backend) -> options that it cannot compute; a call with one takes the reference
