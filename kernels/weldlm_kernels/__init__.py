@@ -7,6 +7,7 @@ call takes. The package knows nothing of models and can be used alone.
 
 from weldlm_kernels.attention import attention
 from weldlm_kernels.backend import Choice, explain, use_backend
+from weldlm_kernels.gated_mlp import activate, activate_gated
 from weldlm_kernels.layer_norm import layer_norm
 from weldlm_kernels.linear_cross_entropy import linear_cross_entropy
 from weldlm_kernels.rms_norm import rms_norm
@@ -14,6 +15,8 @@ from weldlm_kernels.rotary import rotary
 
 __all__ = [
     "Choice",
+    "activate",
+    "activate_gated",
     "attention",
     "explain",
     "layer_norm",
