@@ -7,6 +7,7 @@ call takes. The package knows nothing of models and can be used alone.
 
 from weldlm_kernels.attention import attention
 from weldlm_kernels.backend import Choice, explain, use_backend
+from weldlm_kernels.gated_mlp import activate, activate_gated
 from weldlm_kernels.layer_norm import layer_norm
 from weldlm_kernels.linear_cross_entropy import linear_cross_entropy
 from weldlm_kernels.linear_kl_divergence import linear_kl_divergence
@@ -16,6 +17,8 @@ from weldlm_kernels.rotary import rotary, rotary_in_place
 
 __all__ = [
     "Choice",
+    "activate",
+    "activate_gated",
     "attention",
     "explain",
     "layer_norm",

@@ -30,6 +30,7 @@ _CPU_PATHS: dict[str, Literal["compiled", "chunked", "reference"]] = {
     "layer_norm": "compiled",
     "rms_norm": "compiled",
     "rotary": "reference",
+    "gated_mlp": "reference",
     "linear_cross_entropy": "compiled",
     "linear_kl_divergence": "chunked",
     "paged_attention": "reference",

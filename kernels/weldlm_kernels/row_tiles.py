@@ -12,6 +12,7 @@ __all__ = [
     "MAX_WIDTH",
     "RowTile",
     "load_sum",
+    "num_multiprocessors",
     "num_programs",
     "row_tile",
     "store_grad",
@@ -56,12 +57,13 @@ def row_tile(hidden_size: int) -> RowTile:
 
 def num_programs(rows: int, tile: RowTile, device: torch.device) -> int:
     """Returns how many programs share `rows` when each strides over several tiles."""
-    resident = _num_multiprocessors(device) * _WARPS_PER_MULTIPROCESSOR // tile.warps
+    resident = num_multiprocessors(device) * _WARPS_PER_MULTIPROCESSOR // tile.warps
     return min(triton.cdiv(rows, tile.rows), resident)
 
 
 @cache
-def _num_multiprocessors(device: torch.device) -> int:
+def num_multiprocessors(device: torch.device) -> int:
+    """Returns how many multiprocessors `device` has, 1 where it is no GPU."""
     if device.type != "cuda":
         return 1  # the interpreter runs programs one after the other
     return int(torch.cuda.get_device_properties(device).multi_processor_count)

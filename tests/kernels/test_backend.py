@@ -7,6 +7,7 @@ from tests.kernels.interpreter import interpret
 from weldlm_kernels import backend, explain, layer_norm, rotary, use_backend
 
 OF_CPU = {"attention", "layer_norm", "rms_norm", "linear_cross_entropy", "linear_kl_divergence"}
+PLAIN = {"rotary", "gated_mlp", "paged_attention"}
 
 
 @pytest.fixture
@@ -33,8 +34,7 @@ def test_gpu_tensors_take_triton(dtype: torch.dtype) -> None:
 def test_fp32_on_a_cpu_takes_its_own_path_where_that_is_better() -> None:
     found = choices("cpu", torch.float32)
 
-    plain = dict.fromkeys(("rotary", "paged_attention"), "reference")
-    assert found == dict.fromkeys(OF_CPU, "cpu") | plain
+    assert found == dict.fromkeys(OF_CPU, "cpu") | dict.fromkeys(PLAIN, "reference")
 
 
 @pytest.mark.usefixtures("installed")
