@@ -1,4 +1,4 @@
-"""linear_cross_entropy on a GPU."""
+"""linear_cross_entropy and linear_kl_divergence on a GPU."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -10,13 +10,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.gpu.case import Check, Cost, Goal, Pass, Timing, Work
-from weldlm_kernels import linear_cross_entropy
+from weldlm_kernels import linear_cross_entropy, linear_kl_divergence
 
 __all__ = ["checks", "timings"]
 
 BYTES = 2  # of a bfloat16
 # rows, width, vocabulary
 CHECKED = {"odd": (67, 96, 1_003), "gpt2": (300, 64, 50_257)}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "softcap": {"softcap": 20.0},
+    "smoothing and z-loss": {"label_smoothing": 0.1, "z_loss": 1e-3},
+}
 TIMED = {
     "8192 x 4096 x 131072": ((8_192, 4_096, 131_072), Goal("ms", 45, 36)),
     "8192 x 768 x 50257": ((8_192, 768, 50_257), None),
@@ -26,7 +31,10 @@ IGNORED = -100
 
 def checks() -> Iterator[Check]:
     for name, size in CHECKED.items():
-        yield Check(f"linear_cross_entropy {name}", partial(_make, size, 0.3))
+        for option, settings in OPTIONS.items():
+            make = partial(_make, size, 0.3, settings)
+            yield Check(f"linear_cross_entropy {name}, {option}", make)
+        yield Check(f"linear_kl_divergence {name}", partial(_make_divergence, size))
 
 
 def timings() -> Iterator[Timing]:
@@ -40,7 +48,7 @@ def timings() -> Iterator[Timing]:
             is_tiny: bool,
             size: tuple[int, int, int] = size,
         ) -> Work:
-            return _make((16, 32, 128) if is_tiny else size, 0.0, dtype, device)
+            return _make((16, 32, 128) if is_tiny else size, 0.0, {}, dtype, device)
 
         # three products: logits, and the gradients of rows and weight
         cost = Cost(6 * rows * width * vocab_size, 3 * weight + 2 * hidden)
@@ -49,7 +57,11 @@ def timings() -> Iterator[Timing]:
 
 
 def _make(
-    size: tuple[int, int, int], ignored_share: float, dtype: torch.dtype, device: torch.device
+    size: tuple[int, int, int],
+    ignored_share: float,
+    options: dict[str, Any],
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> Work:
     rows, width, vocab_size = size
     generator = torch.Generator(device).manual_seed(0)
@@ -67,7 +79,23 @@ def _make(
         peers["torch.compile"] = torch.compile(_eager)
         if find_spec("liger_kernel") is not None:
             peers["Liger"] = _liger
-    return Work(inputs, lambda **given: linear_cross_entropy(**given)[0], peers)
+    return Work(inputs, lambda **given: linear_cross_entropy(**given, **options)[0], peers)
+
+
+def _make_divergence(size: tuple[int, int, int], dtype: torch.dtype, device: torch.device) -> Work:
+    rows, width, vocab_size = size
+    generator = torch.Generator(device).manual_seed(0)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, device=device).to(dtype)
+
+    inputs: dict[str, Tensor | None] = {
+        "student_hidden": random(rows, width),
+        "student_weight": random(vocab_size, width) * width**-0.5,
+        "teacher_hidden": random(rows, 2 * width),
+        "teacher_weight": random(vocab_size, 2 * width) * (2 * width) ** -0.5,
+    }
+    return Work(inputs, lambda **given: linear_kl_divergence(**given, temperature=2.0)[0])
 
 
 def _eager(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
