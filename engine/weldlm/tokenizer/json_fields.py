@@ -101,7 +101,8 @@ def checked(name: str, value: object, understood: Understood) -> dict[str, Any]:
 def brief(value: object) -> str:
     """A short spelling of a value for messages."""
     if isinstance(value, dict) and "type" in value:
-        return f"an object of type {value['type']!r}"
+        kind = str(value["type"])
+        return f"an object of type {kind[:60]!r}"
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:60] + "..."
 

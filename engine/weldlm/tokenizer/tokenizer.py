@@ -26,6 +26,8 @@ __all__ = ["Tokenizer"]
 
 Format: TypeAlias = Literal["tokenizer.json", "tiktoken", "vocab.txt"]
 
+_MOST_MESSAGE = 500  # characters of an error
+
 _Loaded: TypeAlias = tuple[Compiled, TokenizerConfig]
 _Read: TypeAlias = Callable[[Path, Mapping[str, object]], _Loaded]
 
@@ -131,6 +133,8 @@ class Tokenizer(Codec):
             return cls(compiled, config)
         except ValueError as error:
             text = str(error)
+            if len(text) > _MOST_MESSAGE:  # it quotes a long text of the file
+                text = f"{text[: _MOST_MESSAGE // 2]} ... {text[-_MOST_MESSAGE // 2 :]}"
             raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from error
 
     def save_pretrained(self, folder: str | Path) -> None:
