@@ -13,7 +13,7 @@ from weldlm_kernels import layer_norm, rms_norm
 
 __all__ = ["checks", "timings"]
 
-CHECKED = {"1": (1, 768), "odd": (67, 1_000), "wide": (33, 8_192), "wider": (9, 16_384)}
+CHECKED = {"1": (1, 768), "odd": (67, 1_000), "wide": (33, 8_192), "wider": (2, 65_536)}
 TIMED = {"16384 x 1024": (16_384, 1_024), "16384 x 4096": (16_384, 4_096)}
 BYTES = 2  # of a bfloat16
 OPS = ("layer_norm", "rms_norm")
@@ -23,6 +23,7 @@ def checks() -> Iterator[Check]:
     for op in OPS:
         for name, (rows, columns) in CHECKED.items():
             yield Check(f"{op} {name}", partial(_make, op, rows, columns))
+        yield Check(f"{op} offset", partial(_make_with_offset, op))
 
 
 def timings() -> Iterator[Timing]:
@@ -63,6 +64,11 @@ def _make(op: str, rows: int, columns: int, dtype: torch.dtype, device: torch.de
     if device.type == "cuda":
         peers["torch.compile"] = torch.compile(eager)
     return Work(dict(inputs), layer_norm if op == "layer_norm" else rms_norm, peers)
+
+
+def _make_with_offset(op: str, dtype: torch.dtype, device: torch.device) -> Work:
+    work = _make(op, *CHECKED["odd"], dtype, device)
+    return Work(work.inputs, partial(work.ours, weight_offset=1.0))
 
 
 def _layer_norm_of_torch(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Any:

@@ -137,10 +137,10 @@ CALLS: dict[str, tuple[str, Inputs]] = {
     "embedding": ("embedding", {"input": TARGETS, "weight": random(37, 8), "padding_idx": 2}),
 }  # fmt: skip
 FUSED = (
-    "layer norm", "layer norm, no bias", "rms norm", "rms norm, default eps", "attention",
-    "attention, causal", "attention, shared keys", "linear cross-entropy",
-    "linear cross-entropy, sum, bias", "linear cross-entropy, ignored class",
-    "linear cross-entropy, smoothing",
+    "layer norm", "layer norm, no bias", "layer norm, no weight", "rms norm",
+    "rms norm, default eps", "rms norm, no weight", "attention", "attention, causal",
+    "attention, shared keys", "linear cross-entropy", "linear cross-entropy, sum, bias",
+    "linear cross-entropy, ignored class", "linear cross-entropy, smoothing",
 )  # fmt: skip
 
 

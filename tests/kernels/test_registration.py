@@ -24,7 +24,7 @@ def leaf(*shape: int) -> Tensor:
 
 def norm_arguments(make: Callable[..., Tensor], *, has_bias: bool, residual: bool) -> list[Any]:
     bias = [make(8)] if has_bias else []
-    return [make(2, 3, 8), make(8), *bias, make(2, 3, 8) if residual else None, 1e-5]
+    return [make(2, 3, 8), make(8), *bias, make(2, 3, 8) if residual else None, 1e-5, 1.0]
 
 
 def attention_arguments(make: Callable[..., Tensor]) -> list[Any]:
@@ -57,6 +57,16 @@ OPERATIONS: dict[str, Callable[[], list[Any]]] = {
         None,
         random(2, 3, 8),
         *map(random, (8, 6, 6)),
+        1.0,
+    ],
+    "layer_norm-no-weight": lambda: [leaf(2, 3, 8), None, leaf(8), None, 1e-5, 0.0],
+    "layer_norm_backward-no-weight": lambda: [
+        random(2, 3, 8),
+        None,
+        random(2, 3, 8),
+        None,
+        *map(random, (6, 6)),
+        0.0,
     ],
     "rms_norm": lambda: norm_arguments(leaf, has_bias=False, residual=True),
     "rms_norm-plain": lambda: norm_arguments(leaf, has_bias=False, residual=False),
@@ -65,6 +75,16 @@ OPERATIONS: dict[str, Callable[[], list[Any]]] = {
         random(2, 3, 8),
         random(2, 3, 8),
         *map(random, (8, 6)),
+        1.0,
+    ],
+    "rms_norm-no-weight": lambda: [leaf(2, 3, 8), None, leaf(2, 3, 8), 1e-5, 0.0],
+    "rms_norm_backward-no-weight": lambda: [
+        random(2, 3, 8),
+        None,
+        random(2, 3, 8),
+        None,
+        random(6),
+        0.0,
     ],
     "attention": lambda: attention_arguments(leaf),
     "linear_cross_entropy": lambda: cross_entropy_arguments(leaf),
@@ -82,7 +102,15 @@ def test_operation_obeys_the_rules_of_torch_library(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["layer_norm", "layer_norm_backward", "rms_norm", "rms_norm_backward"]
+    "name",
+    [
+        "layer_norm",
+        "layer_norm_backward",
+        "rms_norm",
+        "rms_norm_backward",
+        "rms_norm-no-weight",
+        "rms_norm_backward-no-weight",
+    ],
 )
 def test_triton_launch_obeys_the_rules_of_torch_library(name: str) -> None:
     with interpret():
@@ -95,10 +123,11 @@ def test_rotary_obeys_the_rules_of_torch_library() -> None:
 
 
 def test_fake_outputs_are_contiguous_where_inputs_are_not() -> None:
-    x, weight, bias, _, eps = norm_arguments(leaf, has_bias=True, residual=False)
+    x, weight, bias, _, *options = norm_arguments(leaf, has_bias=True, residual=False)
 
     torch.library.opcheck(
-        WELDLM.layer_norm.default, (x.transpose(0, 1), weight, bias, x.transpose(0, 1), eps, "cpu")
+        WELDLM.layer_norm.default,
+        (x.transpose(0, 1), weight, bias, x.transpose(0, 1), *options, "cpu"),
     )
 
 
