@@ -31,6 +31,7 @@ _CPU_PATHS: dict[str, Literal["compiled", "reference"]] = {
     "rotary": "reference",
     "linear_cross_entropy": "compiled",
     "paged_attention": "reference",
+    "write_kv": "reference",
 }
 
 # (operation, backend) -> options that it cannot compute; a call with one takes the reference

@@ -300,7 +300,7 @@ def attend_plainly(case: Case, tensors: dict[str, Any]) -> Tensor:
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "heads": ({"q": torch.zeros(3, 5, 16)}, r"q \(3, 5, 16\).*multiple of num_kv_heads"),
-    "head-dim": ({"q": torch.zeros(3, 4, 8)}, r"q \(3, 4, 8\).*expected one head_dim"),
+    "head-dim": ({"q": torch.zeros(3, 4, 8)}, r"q \(3, 4, 8\).*with one head_dim"),
     "packed": ({"q": torch.zeros(1, 3, 4, 16)}, r"expected \[T, num_heads, head_dim\]"),
     "table": ({"block_table": torch.zeros(2, 9).int()}, r"block_table \(2, 9\), lengths \(3,\)"),
     "offsets": ({"q_offsets": torch.zeros(3).int()}, r"q_offsets \(3,\); expected"),
