@@ -30,7 +30,7 @@ _CPU_PATHS: dict[str, Literal["compiled", "reference"]] = {
     "rms_norm": "compiled",
     "rotary": "reference",
     "linear_cross_entropy": "compiled",
-    "paged_attention": "reference",
+    "paged_attention": "compiled",
     "write_kv": "reference",
 }
 
@@ -40,6 +40,7 @@ _GAPS: dict[tuple[str, Backend], tuple[str, ...]] = {
     ("attention", "gpu"): ("window", "softcap", "relative_bias"),
     ("linear_cross_entropy", "cpu"): ("softcap",),
     ("linear_cross_entropy", "gpu"): ("softcap",),
+    ("paged_attention", "cpu"): ("softcap", "relative_bias", "alibi_slopes"),
 }
 
 

@@ -227,7 +227,7 @@ def test_attention_reads_what_was_written(backend: Backend) -> None:
 
 
 def test_operations_obey_the_rules_of_torch_library() -> None:
-    size = (3, 2, 2, 8, 8)
+    size = (3, 1, 1, 8, 8)
     tokens, caches = make_tokens(size, torch.float32), make_caches(size, torch.int8, torch.float16)
     q, k, v = (x.contiguous() for x in tokens.values())
     arguments = [k, v, *caches.values(), make_slots(3)]

@@ -46,17 +46,15 @@ def paged_attention(
 
     Args:
         q: [T, num_heads, head_dim], fp32, fp16 or bf16 (fp64 takes the reference).
-        key_cache: [blocks, block_size, num_kv_heads, head_dim] in the dtype of `q`, or int8 or
-            float8_e4m3fn with scales; num_heads is a multiple of num_kv_heads (GQA).
-        value_cache: like `key_cache`.
+        key_cache, value_cache: [blocks, block_size, num_kv_heads, head_dim] in the dtype of `q`, or
+            int8 or float8_e4m3fn with scales; num_heads is a multiple of num_kv_heads (GQA).
         block_table: [B, max_blocks] int32; entries behind the last key are not read.
         lengths: [B] int32, with the queries' own keys where `is_causal`.
         q_offsets: [B + 1] int32, cumulative query lengths; rows behind the last one give zeros.
         q_max_length: length of the longest query sequence, on the host (no synchronization).
         is_causal, window, scale, softcap, relative_bias...: as in `attention`.
         alibi_slopes: [num_heads]; scores are lowered by slope * |distance| (ALiBi).
-        key_scale: [blocks, block_size, num_kv_heads] fp32 or fp16, factors of an int8 or fp8 cache.
-        value_scale: like `key_scale`.
+        key_scale, value_scale: [blocks, block_size, num_kv_heads] fp32 or fp16, for int8 and fp8.
         split_length: sums keys in splits of so many, a multiple of 128, in a tile that is always
             the same: a query's bits depend on its own sequence alone. Takes memory for an fp32
             result of each split. Where None, the number of splits follows the batch's size.
@@ -76,11 +74,13 @@ def paged_attention(
     _check_options(q, window, softcap, split_length, alibi_slopes)
     _check_relative_bias(q, relative_bias, relative_bias_is_bidirectional)
     scale = q.shape[2] ** -0.5 if scale is None else scale
-    pages = key_cache, value_cache, block_table, lengths, q_offsets
+    pages = key_cache, value_cache, block_table, lengths, q_offsets, q_max_length
     bias = relative_bias, relative_bias_max_distance, relative_bias_is_bidirectional
-    settings = q_max_length, is_causal, window, scale, softcap, alibi_slopes, *bias
-    rest = key_scale, value_scale, split_length, choose("paged_attention", q)
-    return (_op if torch.compiler.is_compiling() else _implementation)(q, *pages, *settings, *rest)
+    settings = is_causal, window, scale, softcap, alibi_slopes, *bias
+    options = {"softcap": softcap, "relative_bias": relative_bias, "alibi_slopes": alibi_slopes}
+    backend = choose("paged_attention", q, tuple(n for n in options if options[n] is not None))
+    call = _op if torch.compiler.is_compiling() else _implementation
+    return call(q, *pages, *settings, key_scale, value_scale, split_length, backend)
 
 
 def _check(
