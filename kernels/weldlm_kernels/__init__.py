@@ -14,6 +14,7 @@ from weldlm_kernels.linear_kl_divergence import linear_kl_divergence
 from weldlm_kernels.paged_attention import paged_attention
 from weldlm_kernels.rms_norm import rms_norm
 from weldlm_kernels.rotary import rotary, rotary_in_place
+from weldlm_kernels.write_kv import rotary_write_kv, write_kv
 
 __all__ = [
     "Choice",
@@ -28,5 +29,7 @@ __all__ = [
     "rms_norm",
     "rotary",
     "rotary_in_place",
+    "rotary_write_kv",
     "use_backend",
+    "write_kv",
 ]

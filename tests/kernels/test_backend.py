@@ -6,8 +6,15 @@ import torch
 from tests.kernels.interpreter import interpret
 from weldlm_kernels import backend, explain, layer_norm, rotary, use_backend
 
-OF_CPU = {"attention", "layer_norm", "rms_norm", "linear_cross_entropy", "linear_kl_divergence"}
-PLAIN = {"rotary", "gated_mlp", "paged_attention"}
+OF_CPU = {
+    "attention",
+    "layer_norm",
+    "rms_norm",
+    "linear_cross_entropy",
+    "linear_kl_divergence",
+    "paged_attention",
+}
+PLAIN = {"rotary", "gated_mlp", "write_kv"}
 
 
 @pytest.fixture

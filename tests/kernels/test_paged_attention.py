@@ -22,6 +22,9 @@ class Case:
     shape: dict[str, Any] = field(default_factory=dict)
     is_causal: bool = True
 
+    def is_for_cpu(self) -> bool:
+        return not {"softcap", "relative_bias", "alibi_slopes"} & self.options.keys()
+
     def batch(self, dtype: torch.dtype) -> PagedBatch:
         return make_batch(self.q_lengths, self.lengths, dtype, **self.shape)
 
@@ -38,10 +41,10 @@ def in_fp64(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: x.double() if x.dtype.is_floating_point else x for name, x in tensors.items()}
 
 
-def assert_gpu_equals_reference(case: Case, dtype: torch.dtype) -> None:
+def assert_equals_reference(case: Case, dtype: torch.dtype, backend: Backend = "gpu") -> None:
     tensors = case.batch(dtype).tensors()
 
-    actual = attend(case, tensors, "gpu")
+    actual = attend(case, tensors, backend)
 
     same_dtype = attend(case, tensors, "reference")
     exact = attend(case, in_fp64(tensors), "reference")
@@ -76,6 +79,9 @@ CASES = {
     "fixed-splits": Case((1, 3), (300, 130), {"split_length": 128}),
     "fixed-splits-window": Case((1, 3), (300, 130), {"split_length": 128, "window": 100}),
     "fixed-splits-of-nothing": Case((0, 1), (0, 300), {"split_length": 128}, {"num_behind": 2}),
+    "more-splits-than-one-step-merges": Case(
+        (1,), (1300,), {"split_length": 128}, {"num_heads": 2, "block_size": 128}
+    ),
     "splits": Case((1,), (600,), shape={"num_kv_heads": 1}),
     "splits-window": Case((1,), (900,), {"window": 550}, {"num_kv_heads": 1}),
     "blocks-of-24": Case(*MIXED, shape={"block_size": 24}),
@@ -91,13 +97,18 @@ SAMPLE = ["mixed", "all-options", "fixed-splits", "head-80"]
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_gpu_equals_reference(case: Case) -> None:
-    assert_gpu_equals_reference(case, torch.bfloat16)
+    assert_equals_reference(case, torch.bfloat16)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.is_for_cpu()])
+def test_cpu_equals_reference(name: str) -> None:
+    assert_equals_reference(CASES[name], torch.float32, "cpu")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize("name", SAMPLE)
 def test_gpu_equals_reference_in_other_dtypes(name: str, dtype: torch.dtype) -> None:
-    assert_gpu_equals_reference(CASES[name], dtype)
+    assert_equals_reference(CASES[name], dtype)
 
 
 @pytest.mark.slow
@@ -109,7 +120,7 @@ def test_gpu_equals_reference_at_every_size(
 ) -> None:
     shape = {"head_dim": head_dim, "block_size": block_size}
 
-    assert_gpu_equals_reference(Case((1, 130, 17), (200, 300, 17), shape=shape), dtype)
+    assert_equals_reference(Case((1, 130, 17), (200, 300, 17), shape=shape), dtype)
 
 
 UNPAGED = {
@@ -189,6 +200,16 @@ def test_gpu_equals_reference_on_quantized_caches(
     assert_within_tolerance(
         "out", actual, same_dtype, attend(case, exact_tensors, "reference"), floor=3.0
     )
+
+
+@pytest.mark.parametrize("cache_dtype", [torch.int8, torch.float8_e4m3fn], ids=["int8", "fp8"])
+def test_cpu_equals_reference_on_quantized_caches(cache_dtype: torch.dtype) -> None:
+    case = Case((3, 1), (9, 70))
+    tensors = quantized(case.batch(torch.float32).tensors(), cache_dtype, torch.float32)
+
+    actual = attend(case, tensors, "cpu")
+
+    torch.testing.assert_close(actual, attend(case, tensors, "reference"))
 
 
 def test_values_too_small_for_fp16_survive_quantization() -> None:
@@ -273,10 +294,10 @@ def test_tokens_that_require_a_gradient_are_refused() -> None:
 
 
 def test_operation_obeys_the_rules_of_torch_library() -> None:
-    case = Case(*DECODING)
+    case = Case((1,), (5,), shape={"num_heads": 2})
     arguments: list[Any] = list(case.batch(torch.float32).tensors().values())
     arguments += [1, True, 4, 0.3, 2.0, None]
-    arguments += [BIAS, 20, False, None, None, None, "gpu"]
+    arguments += [BIAS[:, :2], 20, False, None, None, None, "gpu"]
 
     with interpret():
         torch.library.opcheck(torch.ops.weldlm.paged_attention.default, tuple(arguments))
@@ -300,7 +321,7 @@ def attend_plainly(case: Case, tensors: dict[str, Any]) -> Tensor:
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "heads": ({"q": torch.zeros(3, 5, 16)}, r"q \(3, 5, 16\).*multiple of num_kv_heads"),
-    "head-dim": ({"q": torch.zeros(3, 4, 8)}, r"q \(3, 4, 8\).*expected one head_dim"),
+    "head-dim": ({"q": torch.zeros(3, 4, 8)}, r"q \(3, 4, 8\).*with one head_dim"),
     "packed": ({"q": torch.zeros(1, 3, 4, 16)}, r"expected \[T, num_heads, head_dim\]"),
     "table": ({"block_table": torch.zeros(2, 9).int()}, r"block_table \(2, 9\), lengths \(3,\)"),
     "offsets": ({"q_offsets": torch.zeros(3).int()}, r"q_offsets \(3,\); expected"),

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from weldlm_kernels.backend import choose, implementation
-from weldlm_kernels.dtypes import refuse_gradient, require_cache_dtype, require_floating_point
+from weldlm_kernels.cache_layout import require_cache
+from weldlm_kernels.dtypes import refuse_gradient, require_floating_point
 from weldlm_kernels.registration import register
 
 __all__ = ["paged_attention"]
@@ -45,21 +46,18 @@ def paged_attention(
 
     Args:
         q: [T, num_heads, head_dim], fp32, fp16 or bf16 (fp64 takes the reference).
-        key_cache: [blocks, block_size, num_kv_heads, head_dim] in the dtype of `q`, or int8 or
-            float8_e4m3fn with scales; num_heads is a multiple of num_kv_heads (GQA).
-        value_cache: like `key_cache`.
+        key_cache, value_cache: [blocks, block_size, num_kv_heads, head_dim] in the dtype of `q`, or
+            int8 or float8_e4m3fn with scales; num_heads is a multiple of num_kv_heads (GQA).
         block_table: [B, max_blocks] int32; entries behind the last key are not read.
         lengths: [B] int32, with the queries' own keys where `is_causal`.
         q_offsets: [B + 1] int32, cumulative query lengths; rows behind the last one give zeros.
         q_max_length: length of the longest query sequence, on the host (no synchronization).
-        is_causal: the last query sees all keys, the one before it one less; False to encoders.
-        window, scale, softcap, relative_bias...: as in `attention`.
+        is_causal, window, scale, softcap, relative_bias...: as in `attention`.
         alibi_slopes: [num_heads]; scores are lowered by slope * |distance| (ALiBi).
-        key_scale: [blocks, block_size, num_kv_heads] fp32 or fp16, factors of an int8 or fp8 cache.
-        value_scale: like `key_scale`.
-        split_length: a multiple of 128; sums keys in splits of so many, each like the other, so
-            that the bits of a query's result depend on its own sequence alone. Takes memory for
-            fp32 results of all splits. Where None, the number of splits follows the batch's size.
+        key_scale, value_scale: [blocks, block_size, num_kv_heads] fp32 or fp16, for int8 and fp8.
+        split_length: sums keys in splits of so many, a multiple of 128, in a tile that is always
+            the same: a query's bits depend on its own sequence alone. Takes memory for an fp32
+            result of each split. Where None, the number of splits follows the batch's size.
 
     Returns:
         [T, num_heads, head_dim] in the dtype of `q`. A query without a visible key gives 0.
@@ -68,40 +66,32 @@ def paged_attention(
         ValueError, TypeError: shapes, dtypes or options do not fit.
         RuntimeError: an argument requires a gradient.
     """
+    require_floating_point("q", q)
     optional = relative_bias, alibi_slopes, key_scale, value_scale
     refuse_gradient("paged_attention", (q, key_cache, value_cache, *optional))
-    _check(q, key_cache, value_cache, block_table, lengths, q_offsets)
-    require_cache_dtype(q.dtype, key_cache, value_cache, key_scale, value_scale)
-    _check_options(q, window, softcap, split_length, relative_bias, alibi_slopes)
+    require_cache(q.dtype, key_cache, value_cache, key_scale, value_scale)
+    _check(q, key_cache, block_table, lengths, q_offsets)
+    _check_options(q, window, softcap, split_length, alibi_slopes)
+    _check_relative_bias(q, relative_bias, relative_bias_is_bidirectional)
     scale = q.shape[2] ** -0.5 if scale is None else scale
-    pages = key_cache, value_cache, block_table, lengths, q_offsets
+    pages = key_cache, value_cache, block_table, lengths, q_offsets, q_max_length
     bias = relative_bias, relative_bias_max_distance, relative_bias_is_bidirectional
-    settings = q_max_length, is_causal, window, scale, softcap, alibi_slopes, *bias
+    settings = is_causal, window, scale, softcap, alibi_slopes, *bias
+    options = {"softcap": softcap, "relative_bias": relative_bias, "alibi_slopes": alibi_slopes}
+    backend = choose("paged_attention", q, tuple(n for n in options if options[n] is not None))
     call = _op if torch.compiler.is_compiling() else _implementation
-    backend = choose("paged_attention", q)
     return call(q, *pages, *settings, key_scale, value_scale, split_length, backend)
 
 
 def _check(
-    q: Tensor,
-    key_cache: Tensor,
-    value_cache: Tensor,
-    block_table: Tensor,
-    lengths: Tensor,
-    q_offsets: Tensor,
+    q: Tensor, key_cache: Tensor, block_table: Tensor, lengths: Tensor, q_offsets: Tensor
 ) -> None:
-    require_floating_point("q", q)
-    shapes = (
-        f"q {tuple(q.shape)}, key_cache {tuple(key_cache.shape)}, "
-        f"value_cache {tuple(value_cache.shape)}"
-    )
-    if q.dim() != 3 or key_cache.dim() != 4 or key_cache.shape != value_cache.shape:
+    shapes = f"q {tuple(q.shape)} and key_cache {tuple(key_cache.shape)}"
+    if q.dim() != 3 or q.shape[2] != key_cache.shape[3]:
         raise ValueError(
-            f"{shapes}; expected [T, num_heads, head_dim] and two equal "
-            "[blocks, block_size, num_kv_heads, head_dim]"
+            f"{shapes}; expected [T, num_heads, head_dim] and "
+            "[blocks, block_size, num_kv_heads, head_dim] with one head_dim"
         )
-    if q.shape[2] != key_cache.shape[3]:
-        raise ValueError(f"{shapes}; expected one head_dim")
     if key_cache.shape[2] == 0 or q.shape[1] % key_cache.shape[2]:
         raise ValueError(f"{shapes}; expected num_heads to be a multiple of num_kv_heads")
     batch = lengths.shape[0] if lengths.dim() == 1 else -1
@@ -120,7 +110,6 @@ def _check_options(
     window: int | None,
     softcap: float | None,
     split_length: int | None,
-    relative_bias: Tensor | None,
     alibi_slopes: Tensor | None,
 ) -> None:
     for name, value in (("window", window), ("softcap", softcap)):
@@ -135,15 +124,19 @@ def _check_options(
         raise ValueError(
             f"alibi_slopes {tuple(alibi_slopes.shape)}; expected [num_heads], ({num_heads},)"
         )
-    if relative_bias is not None and (
-        relative_bias.dim() != 2
-        or relative_bias.shape[0] < 2
-        or relative_bias.shape[1] != num_heads
-    ):
+
+
+def _check_relative_bias(q: Tensor, relative_bias: Tensor | None, is_bidirectional: bool) -> None:
+    if relative_bias is None:
+        return
+    if relative_bias.dim() != 2 or relative_bias.shape[1] != q.shape[1]:
         raise ValueError(
             f"relative_bias {tuple(relative_bias.shape)} and q {tuple(q.shape)}; expected "
             "[num_buckets, num_heads] with the heads of q"
         )
+    least = 4 if is_bidirectional else 2
+    if relative_bias.shape[0] < least:
+        raise ValueError(f"relative_bias has {relative_bias.shape[0]} buckets; expected {least}")
 
 
 def _implementation(*arguments: Any) -> Tensor:

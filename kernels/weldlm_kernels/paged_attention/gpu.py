@@ -11,6 +11,7 @@ import triton
 from torch import Tensor
 
 from weldlm_kernels.attention.reference import RelativeBias
+from weldlm_kernels.cache_layout import require_equal_strides
 from weldlm_kernels.paged_attention.gpu_forward import (
     paged_attention_kernel,
     paged_attention_merge_kernel,
@@ -48,7 +49,7 @@ def paged_attention(
     split_length: int | None,
 ) -> Tensor:
     """Launches the kernels; returns out [T, H, D]."""
-    _check(key_cache, value_cache, (key_scale, value_scale))
+    _check_head_dim(q.shape[2])
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
     if out.numel() == 0:
         return out
@@ -122,22 +123,11 @@ def _launch(
         )
 
 
-def _check(key_cache: Tensor, value_cache: Tensor, scales: tuple[Tensor | None, ...]) -> None:
-    if key_cache.shape[3] > MAX_HEAD_DIM:
+def _check_head_dim(head_dim: int) -> None:
+    if head_dim > MAX_HEAD_DIM:
         raise ValueError(
-            f"head_dim is {key_cache.shape[3]}; the Triton kernels take at most {MAX_HEAD_DIM}; "
+            f"head_dim is {head_dim}; the Triton kernels take at most {MAX_HEAD_DIM}; "
             "call under weldlm_kernels.use_backend('reference')"
-        )
-    strides = key_cache.stride(), value_cache.stride()
-    if strides[0] != strides[1] or strides[0][3] != 1:
-        raise ValueError(
-            f"key_cache has strides {strides[0]} and value_cache {strides[1]}; the Triton kernels "
-            "expect equal ones, the last 1; allocate both alike, with head_dim innermost"
-        )
-    if any(scale is not None and not scale.is_contiguous() for scale in scales):
-        raise ValueError(
-            "key_scale or value_scale is not contiguous; the Triton kernels expect contiguous "
-            "scales; allocate them by themselves"
         )
 
 
@@ -157,6 +147,7 @@ def _caches(
     value_scale: Tensor | None,
     block_table: Tensor,
 ) -> dict[str, Any]:
+    require_equal_strides(key_cache, value_cache, key_scale, value_scale)
     if key_cache.dtype == torch.float8_e4m3fn and not has_fp8():
         key_cache, value_cache = key_cache.view(torch.uint8), value_cache.view(torch.uint8)
     block_table = block_table if block_table.stride(1) == 1 else block_table.contiguous()

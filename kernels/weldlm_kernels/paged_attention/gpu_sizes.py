@@ -78,15 +78,23 @@ def choose_num_splits(device: torch.device, num_programs: int, num_keys: int) ->
 
 def has_fp8() -> bool:
     """Whether the current GPU converts from e4m3; the interpreter does not convert faithfully."""
-    if triton.knobs.runtime.interpret:
-        return False
-    return bool(driver.active.get_current_target().arch >= 89)
+    return not triton.knobs.runtime.interpret and _capability(_device()) >= 89
 
 
 def _architecture() -> _Architecture:
-    if triton.knobs.runtime.interpret:
+    # the interpreter has no GPU
+    if triton.knobs.runtime.interpret or _capability(_device()) in (90, 100, 103):
         return "sm_90"
-    return "sm_90" if driver.active.get_current_target().arch in (90, 100, 103) else "sm_80"
+    return "sm_80"
+
+
+def _device() -> object:
+    return driver.active.get_current_device()
+
+
+@cache
+def _capability(device: object) -> int:
+    return int(driver.active.get_current_target().arch)
 
 
 @cache
