@@ -12,9 +12,11 @@ from weldlm_kernels.layer_norm import layer_norm
 from weldlm_kernels.linear_cross_entropy import linear_cross_entropy
 from weldlm_kernels.rms_norm import rms_norm
 from weldlm_kernels.rotary import rotary
+from weldlm_kernels.sampling import Penalties, sample
 
 __all__ = [
     "Choice",
+    "Penalties",
     "activate",
     "activate_gated",
     "attention",
@@ -23,5 +25,6 @@ __all__ = [
     "linear_cross_entropy",
     "rms_norm",
     "rotary",
+    "sample",
     "use_backend",
 ]

@@ -7,7 +7,7 @@ from tests.kernels.interpreter import interpret
 from weldlm_kernels import backend, explain, layer_norm, rotary, use_backend
 
 COMPILED = {"attention", "layer_norm", "rms_norm", "linear_cross_entropy"}
-PLAIN = {"rotary", "gated_mlp"}
+PLAIN = {"rotary", "gated_mlp", "sampling"}
 
 
 @pytest.fixture
