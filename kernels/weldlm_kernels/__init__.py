@@ -14,10 +14,12 @@ from weldlm_kernels.linear_kl_divergence import linear_kl_divergence
 from weldlm_kernels.paged_attention import paged_attention
 from weldlm_kernels.rms_norm import rms_norm
 from weldlm_kernels.rotary import rotary, rotary_in_place
+from weldlm_kernels.sampling import Penalties, sample
 from weldlm_kernels.write_kv import rotary_write_kv, write_kv
 
 __all__ = [
     "Choice",
+    "Penalties",
     "activate",
     "activate_gated",
     "attention",
@@ -30,6 +32,7 @@ __all__ = [
     "rotary",
     "rotary_in_place",
     "rotary_write_kv",
+    "sample",
     "use_backend",
     "write_kv",
 ]

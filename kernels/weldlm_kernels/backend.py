@@ -31,6 +31,7 @@ _CPU_PATHS: dict[str, Literal["compiled", "chunked", "reference"]] = {
     "rms_norm": "compiled",
     "rotary": "reference",
     "gated_mlp": "reference",
+    "sampling": "reference",
     "linear_cross_entropy": "compiled",
     "linear_kl_divergence": "chunked",
     "paged_attention": "compiled",

@@ -12,7 +12,7 @@ def philox_tile(seed, stream, counter):
     low_key = (seed & 0xFFFFFFFF).to(tl.uint32)
     high_key = ((seed >> 32) & 0xFFFFFFFF).to(tl.uint32)
     # of one shape from the start, as the words will be
-    counter, stream = tl.broadcast(counter.to(tl.int64), stream.to(tl.int64))
+    counter, stream = tl.broadcast(tl.cast(counter, tl.int64), tl.cast(stream, tl.int64))
     c0 = (counter & 0xFFFFFFFF).to(tl.uint32)
     c1 = ((counter >> 32) & 0xFFFFFFFF).to(tl.uint32)
     c2 = (stream & 0xFFFFFFFF).to(tl.uint32)

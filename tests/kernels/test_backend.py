@@ -14,7 +14,7 @@ OF_CPU = {
     "linear_kl_divergence",
     "paged_attention",
 }
-PLAIN = {"rotary", "gated_mlp", "write_kv"}
+PLAIN = {"rotary", "gated_mlp", "sampling", "write_kv"}
 
 
 @pytest.fixture
