@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from weldlm_kernels.attention.cpu import attention
+from weldlm_kernels.attention.options import Options
 from weldlm_kernels.paged_attention.reference import read_pages
 
 __all__ = ["paged_attention"]
@@ -44,7 +45,6 @@ def paged_attention(
     )
     k_offsets = torch.tensor([0, *k_lengths], dtype=torch.int64).cumsum(0).int()
     k_max_length = max(k_lengths, default=0)
-    out, _ = attention(
-        q, k, v, q_offsets, k_offsets, q_max_length, k_max_length, is_causal, window, scale
-    )
+    options = Options(is_causal, window, scale)
+    out, _ = attention(q, k, v, q_offsets, k_offsets, q_max_length, k_max_length, options)
     return out.contiguous()
