@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.kernels.interpreter import interpret
+from tests.kernels.largest_tensor import LargestTensor
 from tests.tolerance import assert_within_tolerance
 from weldlm_kernels import _cpu, linear_cross_entropy, use_backend
 from weldlm_kernels.linear_cross_entropy import cpu, gpu, reference
@@ -315,18 +315,6 @@ def test_a_target_outside_the_vocabulary_leaves_other_rows_alone_on_a_gpu(target
 
     others = torch.tensor([0, 1, 2, 4])
     torch.testing.assert_close(actual[others], expected[others], rtol=0, atol=0)
-
-
-class LargestTensor(TorchDispatchMode):
-    """Records the elements of the largest tensor that an operation returns."""
-
-    numel = 0
-
-    def __torch_dispatch__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = func(*args, **(kwargs or {}))
-        tensors = output if isinstance(output, tuple) else (output,)
-        self.numel = max([self.numel] + [x.numel() for x in tensors if isinstance(x, Tensor)])
-        return output
 
 
 def test_no_tensor_holds_all_logits() -> None:

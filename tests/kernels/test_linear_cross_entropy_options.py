@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.kernels.interpreter import interpret
+from tests.kernels.largest_tensor import LargestTensor
 from tests.kernels.oracle import assert_equals_reference
 from weldlm_kernels import linear_cross_entropy, use_backend
 from weldlm_kernels.backend import Backend
@@ -197,6 +198,17 @@ def test_no_row_of_nan_is_correct() -> None:
     *_, num_correct = linear_cross_entropy(hidden, torch.ones(5, 4), targets, counts_correct=True)
 
     assert num_correct.item() == 0
+
+
+def test_no_tensor_holds_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "CHUNK_BYTES", 4 * 70 * 5000)
+    inputs = make_inputs(300, 5000)
+    inputs["weight"].requires_grad_()
+
+    with LargestTensor() as largest, use_backend("cpu"):  # type: ignore[no-untyped-call]  # of torch
+        linear_cross_entropy(**inputs, **ALL_OPTIONS, counts_correct=True)
+
+    assert largest.numel <= max(70, HIDDEN_SIZE) * 5000
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

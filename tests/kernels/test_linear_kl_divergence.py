@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.kernels.interpreter import interpret
+from tests.kernels.largest_tensor import LargestTensor
 from tests.kernels.oracle import assert_equals_reference, outputs_and_gradients
 from weldlm_kernels import linear_kl_divergence, use_backend
 from weldlm_kernels.backend import Backend
@@ -197,18 +197,6 @@ def test_loss_without_gradient_equals_loss_with() -> None:
     expected, _ = linear_kl_divergence(**inputs)
 
     assert actual.item() == expected.item()
-
-
-class LargestTensor(TorchDispatchMode):
-    """Records the elements of the largest tensor that an operation returns."""
-
-    numel = 0
-
-    def __torch_dispatch__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = func(*args, **(kwargs or {}))
-        tensors = output if isinstance(output, tuple) else (output,)
-        self.numel = max([self.numel] + [x.numel() for x in tensors if isinstance(x, Tensor)])
-        return output
 
 
 def test_no_tensor_holds_all_logits_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
