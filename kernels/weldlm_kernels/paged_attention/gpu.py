@@ -173,9 +173,10 @@ def _biases(
 ) -> dict[str, Any]:
     slopes = None if alibi_slopes is None else alibi_slopes.float().contiguous()
     if relative_bias is None:
-        return {"slopes_ptr": slopes, "bias_ptr": None, "MAX_DISTANCE": 0}
-    # all distances beyond the largest share its bucket, so one row a head holds all biases
-    distance = torch.arange(-max_distance, max_distance + 1, device=relative_bias.device)
+        return {"slopes_ptr": slopes, "bias_ptr": None, "REACH": 0}
+    # beyond, all distances share a bucket; buckets of one distance may go farther than the largest
+    reach = max(max_distance, relative_bias.shape[0])
+    distance = torch.arange(-reach, reach + 1, device=relative_bias.device)
     bias = RelativeBias(relative_bias.float(), max_distance, is_bidirectional)
-    rows = bias.scores(distance[None]).contiguous()  # [H, 1, 2 * max_distance + 1]
-    return {"slopes_ptr": slopes, "bias_ptr": rows, "MAX_DISTANCE": max_distance}
+    rows = bias.scores(distance[None]).contiguous()  # [H, 1, 2 * reach + 1]
+    return {"slopes_ptr": slopes, "bias_ptr": rows, "REACH": reach}
