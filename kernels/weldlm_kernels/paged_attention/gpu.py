@@ -94,7 +94,7 @@ def _launch(
     group = shared["group"]
     # split to give the same bits in every batch, a query has the same tile in every batch
     is_short = split_length is None and q_max_length * group <= FEW_ROWS
-    blocks = choose_blocks(out.dtype, head_dim, "few" if is_short else "many")
+    blocks = choose_blocks(out.dtype, own["key_ptr"].dtype, head_dim, "few" if is_short else "many")
     shared |= {"BLOCK_M": blocks.block_m, "BLOCK_N": blocks.block_n}
     # each sequence, and what lies behind the last, may begin within a block
     num_blocks = num_tokens * group // blocks.block_m + shared["num_sequences"] + 1
