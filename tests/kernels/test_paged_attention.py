@@ -75,6 +75,9 @@ CASES = {
     "relative-both-ways": Case(
         (5, 1), (40, 7), RELATIVE | {"relative_bias_is_bidirectional": True}, is_causal=False
     ),
+    "relative-exact-beyond-the-largest": Case(
+        (3, 1), (40, 7), {"relative_bias": BIAS.repeat(3, 1), "relative_bias_max_distance": 13}
+    ),
     "all-options": Case(*MIXED, RELATIVE | SLOPES | {"window": 30, "softcap": 3.0, "scale": -0.7}),
     "fixed-splits": Case((1, 3), (300, 130), {"split_length": 128}),
     "fixed-splits-window": Case((1, 3), (300, 130), {"split_length": 128, "window": 100}),

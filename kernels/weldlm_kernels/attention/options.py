@@ -13,10 +13,10 @@ class Options(NamedTuple):
     is_causal: bool
     window: int | None
     scale: float
-    relative_bias: Tensor | None = None  # [num_buckets, H]
-    max_distance: int = 0
-    is_bidirectional: bool = False
-    alibi_slopes: Tensor | None = None  # [H]
-    softcap: float | None = None
-    dropout_p: float = 0.0
-    dropout_seed: Tensor | None = None  # one integer
+    relative_bias: Tensor | None  # [num_buckets, H]
+    max_distance: int
+    is_bidirectional: bool
+    alibi_slopes: Tensor | None  # [H]
+    softcap: float | None
+    dropout_p: float
+    dropout_seed: Tensor | None  # one integer

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from weldlm_kernels.attention.cpu import attention
-from weldlm_kernels.attention.options import Options
+from weldlm_kernels.attention import attention
 from weldlm_kernels.paged_attention.reference import read_pages
 
 __all__ = ["paged_attention"]
@@ -43,8 +42,16 @@ def paged_attention(
         )
         for cache, cache_scale in ((key_cache, key_scale), (value_cache, value_scale))
     )
-    k_offsets = torch.tensor([0, *k_lengths], dtype=torch.int64).cumsum(0).int()
-    k_max_length = max(k_lengths, default=0)
-    options = Options(is_causal, window, scale)
-    out, _ = attention(q, k, v, q_offsets, k_offsets, q_max_length, k_max_length, options)
+    out, _ = attention(
+        q,
+        k,
+        v,
+        q_offsets=q_offsets,
+        k_offsets=torch.tensor([0, *k_lengths], dtype=torch.int64).cumsum(0).int(),
+        q_max_length=q_max_length,
+        k_max_length=max(k_lengths, default=0),
+        is_causal=is_causal,
+        window=window,
+        scale=scale,
+    )
     return out.contiguous()

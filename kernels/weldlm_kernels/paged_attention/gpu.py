@@ -94,7 +94,7 @@ def _launch(
     group = shared["group"]
     # split to give the same bits in every batch, a query has the same tile in every batch
     is_short = split_length is None and q_max_length * group <= FEW_ROWS
-    blocks = choose_blocks(out.dtype, head_dim, "few" if is_short else "many")
+    blocks = choose_blocks(out.dtype, own["key_ptr"].dtype, head_dim, "few" if is_short else "many")
     shared |= {"BLOCK_M": blocks.block_m, "BLOCK_N": blocks.block_n}
     # each sequence, and what lies behind the last, may begin within a block
     num_blocks = num_tokens * group // blocks.block_m + shared["num_sequences"] + 1
@@ -173,9 +173,10 @@ def _biases(
 ) -> dict[str, Any]:
     slopes = None if alibi_slopes is None else alibi_slopes.float().contiguous()
     if relative_bias is None:
-        return {"slopes_ptr": slopes, "bias_ptr": None, "MAX_DISTANCE": 0}
-    # all distances beyond the largest share its bucket, so one row a head holds all biases
-    distance = torch.arange(-max_distance, max_distance + 1, device=relative_bias.device)
+        return {"slopes_ptr": slopes, "bias_ptr": None, "REACH": 0}
+    # beyond, all distances share a bucket; buckets of one distance may go farther than the largest
+    reach = max(max_distance, relative_bias.shape[0])
+    distance = torch.arange(-reach, reach + 1, device=relative_bias.device)
     bias = RelativeBias(relative_bias.float(), max_distance, is_bidirectional)
-    rows = bias.scores(distance[None]).contiguous()  # [H, 1, 2 * max_distance + 1]
-    return {"slopes_ptr": slopes, "bias_ptr": rows, "MAX_DISTANCE": max_distance}
+    rows = bias.scores(distance[None]).contiguous()  # [H, 1, 2 * reach + 1]
+    return {"slopes_ptr": slopes, "bias_ptr": rows, "REACH": reach}

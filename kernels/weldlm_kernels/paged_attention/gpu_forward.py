@@ -41,7 +41,7 @@ def paged_attention_kernel(
     lengths_ptr,  # [B]
     q_offsets_ptr,  # [B + 1]
     slopes_ptr,  # [H] or None
-    bias_ptr,  # [H, 2 * MAX_DISTANCE + 1] or None
+    bias_ptr,  # [H, 2 * REACH + 1] or None
     out_ptr,  # [T, H, splits, D], contiguous
     lse_ptr,  # [T, H, splits], contiguous, or None for one split
     stride_qt,
@@ -58,7 +58,7 @@ def paged_attention_kernel(
     window,
     split_length,
     IS_CAUSAL: tl.constexpr,
-    MAX_DISTANCE: tl.constexpr,
+    REACH: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -104,7 +104,7 @@ def paged_attention_kernel(
             options,
             IS_EDGE,
             IS_CAUSAL,
-            MAX_DISTANCE,
+            REACH,
             HEAD_DIM,
             BLOCK_SIZE,
             BLOCK_N,
@@ -142,7 +142,7 @@ def attend(
     options,
     IS_EDGE: tl.constexpr,
     IS_CAUSAL: tl.constexpr,
-    MAX_DISTANCE: tl.constexpr,
+    REACH: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -166,7 +166,7 @@ def attend(
             key_scale = tl.load(key_scale_ptr + scale_places, mask=is_key, other=0.0)
             scores *= key_scale.to(tl.float32)[None, :]
         distance = keys[None, :] - positions[:, None]
-        scores = weigh(scores, distance, heads, slopes_ptr, bias_ptr, scale, softcap, MAX_DISTANCE)
+        scores = weigh(scores, distance, heads, slopes_ptr, bias_ptr, scale, softcap, REACH)
         if IS_EDGE:
             visible = is_key[None, :]
             if IS_CAUSAL:

@@ -30,29 +30,31 @@ Rows = Literal["few", "many"]  # at most 16 rows a sequence, as in decoding, or 
 _BLOCKS: dict[tuple[_Architecture, int, int, Rows], Blocks] = {
     ("sm_80", 2, 64, "few"): Blocks(16, 64, 4, 3),
     ("sm_80", 2, 128, "few"): Blocks(16, 64, 4, 3),
-    ("sm_80", 2, 256, "few"): Blocks(16, 32, 4, 3),
-    ("sm_80", 4, 64, "few"): Blocks(16, 32, 8, 3),
-    ("sm_80", 4, 128, "few"): Blocks(16, 32, 8, 2),
-    ("sm_80", 4, 256, "few"): Blocks(16, 16, 8, 2),
+    ("sm_80", 2, 256, "few"): Blocks(16, 16, 8, 2),
+    ("sm_80", 4, 64, "few"): Blocks(16, 32, 4, 2),
+    ("sm_80", 4, 128, "few"): Blocks(16, 16, 8, 2),
+    ("sm_80", 4, 256, "few"): Blocks(16, 16, 4, 2),
     ("sm_80", 2, 64, "many"): Blocks(64, 64, 8, 2),
     ("sm_80", 2, 128, "many"): Blocks(64, 32, 8, 3),
-    ("sm_80", 2, 256, "many"): Blocks(64, 32, 8, 2),
+    ("sm_80", 2, 256, "many"): Blocks(32, 16, 8, 2),
     ("sm_80", 4, 64, "many"): Blocks(32, 32, 8, 2),
     ("sm_80", 4, 128, "many"): Blocks(32, 32, 8, 1),
-    ("sm_80", 4, 256, "many"): Blocks(32, 16, 8, 1),
+    ("sm_80", 4, 256, "many"): Blocks(16, 16, 4, 2),
     ("sm_90", 2, 64, "few"): Blocks(16, 64, 4, 3),
     ("sm_90", 2, 128, "few"): Blocks(16, 64, 4, 3),
-    ("sm_90", 2, 256, "few"): Blocks(16, 32, 4, 3),
-    ("sm_90", 4, 64, "few"): Blocks(16, 32, 8, 3),
-    ("sm_90", 4, 128, "few"): Blocks(16, 32, 8, 2),
-    ("sm_90", 4, 256, "few"): Blocks(16, 16, 8, 2),
+    ("sm_90", 2, 256, "few"): Blocks(16, 16, 8, 2),
+    ("sm_90", 4, 64, "few"): Blocks(16, 32, 4, 2),
+    ("sm_90", 4, 128, "few"): Blocks(16, 16, 8, 2),
+    ("sm_90", 4, 256, "few"): Blocks(16, 16, 4, 2),
     ("sm_90", 2, 64, "many"): Blocks(64, 64, 8, 3),
     ("sm_90", 2, 128, "many"): Blocks(64, 64, 8, 2),
-    ("sm_90", 2, 256, "many"): Blocks(64, 32, 8, 2),
+    ("sm_90", 2, 256, "many"): Blocks(32, 16, 8, 2),
     ("sm_90", 4, 64, "many"): Blocks(32, 32, 8, 2),
     ("sm_90", 4, 128, "many"): Blocks(32, 32, 8, 1),
-    ("sm_90", 4, 256, "many"): Blocks(32, 16, 8, 1),
+    ("sm_90", 4, 256, "many"): Blocks(16, 16, 4, 2),
 }
+# bytes an element of q, largest head size -> tile where that of the table spills on int8 or fp8
+_QUANTIZED_BLOCKS = {(4, 256): Blocks(16, 16, 8, 1)}
 FEW_ROWS = 16
 # a program of the merge holds 8 splits of a head
 MERGE_WARPS = 1
@@ -64,10 +66,15 @@ _MOST_SPLITS = 64
 _INTERPRETED_MULTIPROCESSORS = 4  # the interpreter has no GPU
 
 
-def choose_blocks(dtype: torch.dtype, head_dim: int, rows: Rows) -> Blocks:
+def choose_blocks(
+    dtype: torch.dtype, cache_dtype: torch.dtype, head_dim: int, rows: Rows
+) -> Blocks:
     """Returns the tile for sequences of few or many rows on the current GPU."""
     width = next(width for width in (64, 128, MAX_HEAD_DIM) if head_dim <= width)
-    return _BLOCKS[_architecture(), dtype.itemsize, width, rows]
+    blocks = _BLOCKS[_architecture(), dtype.itemsize, width, rows]
+    if cache_dtype == dtype:
+        return blocks
+    return _QUANTIZED_BLOCKS.get((dtype.itemsize, width), blocks)
 
 
 def choose_num_splits(device: torch.device, num_programs: int, num_keys: int) -> int:

@@ -162,7 +162,7 @@ def weigh(
     bias_ptr,
     scale,
     softcap,
-    MAX_DISTANCE: tl.constexpr,
+    REACH: tl.constexpr,
 ):
     """Scores with their scale, bias and cap, in units of log2."""
     if slopes_ptr is None and bias_ptr is None and softcap is None:
@@ -170,8 +170,8 @@ def weigh(
     else:
         scores *= scale
         if bias_ptr is not None:
-            place = tl.minimum(tl.maximum(distance, -MAX_DISTANCE), MAX_DISTANCE) + MAX_DISTANCE
-            scores += tl.load(bias_ptr + (heads * (2 * MAX_DISTANCE + 1))[:, None] + place)
+            place = tl.minimum(tl.maximum(distance, -REACH), REACH) + REACH
+            scores += tl.load(bias_ptr + (heads * (2 * REACH + 1))[:, None] + place)
         if slopes_ptr is not None:
             scores -= tl.load(slopes_ptr + heads)[:, None] * tl.abs(distance).to(tl.float32)
         if softcap is not None:
