@@ -73,20 +73,11 @@ def attention(
         TypeError: q, k or v has no floating-point dtype, or they have several.
     """
     check_tensors(q, k, v, q_offsets, k_offsets)
-    options = Options(
-        is_causal,
-        # where no two tokens are as far apart, there is no window
-        None if window is not None and window >= max(q_max_length, k_max_length) else window,
-        q.shape[2] ** -0.5 if scale is None else scale,
-        relative_bias,
-        relative_bias_max_distance,
-        relative_bias_is_bidirectional,
-        alibi_slopes,
-        softcap,
-        dropout_p,
-        dropout_seed if dropout_p > 0.0 else None,
-    )
-    check_options(q, window, options)
+    scale = q.shape[2] ** -0.5 if scale is None else scale
+    bias = relative_bias, relative_bias_max_distance, relative_bias_is_bidirectional
+    dropout = dropout_p, dropout_seed
+    options = Options(is_causal, window, scale, *bias, alibi_slopes, softcap, *dropout)
+    check_options(q, options)
     return _dispatch(q, k, v, (q_offsets, k_offsets), (q_max_length, k_max_length), options)
 
 
@@ -98,6 +89,10 @@ def _dispatch(
     max_lengths: tuple[int, int],
     options: Options,
 ) -> tuple[Tensor, Tensor]:
+    if options.window is not None and options.window >= max(max_lengths):
+        options = options._replace(window=None)  # no two tokens are that far apart
+    if options.dropout_p == 0.0:
+        options = options._replace(dropout_seed=None)
     optional = {
         "window": options.window,
         "relative_bias": options.relative_bias,

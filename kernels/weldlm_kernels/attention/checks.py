@@ -29,9 +29,9 @@ def check_tensors(q: Tensor, k: Tensor, v: Tensor, q_offsets: Tensor, k_offsets:
         )
 
 
-def check_options(q: Tensor, window: int | None, options: Options) -> None:
+def check_options(q: Tensor, options: Options) -> None:
     """Raises: ValueError where an option is outside its range or does not fit `q`."""
-    for name, value in (("window", window), ("softcap", options.softcap)):
+    for name, value in (("window", options.window), ("softcap", options.softcap)):
         if value is not None and value <= 0:
             raise ValueError(f"{name} is {value}; expected a value above 0, or None for none")
     if options.relative_bias is not None:

@@ -199,7 +199,9 @@ def _modifiers(options: Options, table: BiasTable | None) -> Modifiers:
 
 
 def _sizes(q: Tensor, v: Tensor, options: Options) -> Sizes:
-    return choose_sizes(q.dtype, max(q.shape[2], v.shape[2]))
+    modifiers = options.window, options.softcap, options.relative_bias, options.alibi_slopes
+    is_modified = any(x is not None for x in (*modifiers, options.dropout_seed))
+    return choose_sizes(q.dtype, max(q.shape[2], v.shape[2]), is_modified)
 
 
 def _readable(x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from weldlm_kernels.attention.gpu_dropout import are_kept, draw_words
+from weldlm_kernels.attention.gpu_dropout import are_kept, draw_words, grow_kept
 from weldlm_kernels.attention.gpu_ranges import is_visible, row_range, skip
 from weldlm_kernels.attention.gpu_scores import capped_grad, load_lse, to_scores
 from weldlm_kernels.attention.gpu_tiles import (
@@ -73,11 +73,9 @@ def attention_bwd_kv_kernel(
 
     k = load_rows(k_ptr, first_key, k_length, stride_kt, True, BLOCK_N, HEAD_DIM)
     v = load_rows(v_ptr, first_key, k_length, stride_vt, True, BLOCK_N, VALUE_DIM)
-
     grad_k = tl.zeros([BLOCK_N, padded(HEAD_DIM)], tl.float32)
     grad_v = tl.zeros([BLOCK_N, padded(VALUE_DIM)], tl.float32)
-    HAS_EDGE: tl.constexpr = IS_CAUSAL or modifiers.window is not None
-    for IS_EDGE in tl.static_range(1 + HAS_EDGE):
+    for IS_EDGE in tl.static_range(1 + (IS_CAUSAL or modifiers.window is not None)):
         grad_k, grad_v = collect_kv(
             grad_k,
             grad_v,
@@ -94,8 +92,7 @@ def attention_bwd_kv_kernel(
             num_tokens,
             kv_head * group,
             group,
-            q_start,
-            k_start,
+            (q_start, k_start),
             first_key,
             k_length - q_length,
             q_length,
@@ -109,9 +106,8 @@ def attention_bwd_kv_kernel(
             BLOCK_N,
         )
 
-    if modifiers.seed_ptr is not None:
-        grad_v *= modifiers.keep_scale
     store_rows(grad_k_ptr, grad_k * scale, first_key, k_length, stride_dk, BLOCK_N, HEAD_DIM)
+    grad_v = grow_kept(grad_v, modifiers.keep_scale)
     store_rows(grad_v_ptr, grad_v, first_key, k_length, stride_dv, BLOCK_N, VALUE_DIM)
 
 
@@ -132,8 +128,7 @@ def collect_kv(
     stride_lh,
     first_head,
     num_heads,
-    q_start,
-    k_start,
+    starts,  # first tokens of queries and keys
     first_key,
     shift,
     q_length,
@@ -179,8 +174,8 @@ def collect_kv(
         )
         kept_p = p
         if seed_ptr is not None:
-            key_words = draw_words(seed_ptr, head, k_start + keys, True)
-            row_words = draw_words(seed_ptr, head, q_start + rows, False)
+            key_words = draw_words(seed_ptr, head, starts[1] + keys, True)
+            row_words = draw_words(seed_ptr, head, starts[0] + rows, False)
             kept = are_kept(row_words[None, :], key_words[:, None], modifiers.threshold)
             kept_p = tl.where(kept, p, 0.0)
         grad_v = tl.dot(kept_p.to(grad_out.dtype), grad_out, grad_v, input_precision="ieee")

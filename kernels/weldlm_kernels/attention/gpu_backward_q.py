@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from weldlm_kernels.attention.gpu_bias_grad import collect_bias, store_far
+from weldlm_kernels.attention.gpu_bias_grad import collect_bias, own_table, store_far
 from weldlm_kernels.attention.gpu_dropout import are_kept, draw_words
 from weldlm_kernels.attention.gpu_ranges import is_visible, key_range, skip
 from weldlm_kernels.attention.gpu_scores import capped_grad, load_lse, to_scores
@@ -77,12 +77,7 @@ def attention_bwd_q_kernel(
     lse = load_lse(lse_ptr + tokens, is_row, modifiers)
     delta = tl.load(delta_ptr + tokens, mask=is_row, other=0.0)
 
-    if modifiers.grad_table_ptr is not None:
-        # a slot of its own for each block of rows of the batch
-        slot = (q_start // BLOCK_M + sequence + first_row // BLOCK_M) * num_heads + head
-        grad_bias_ptr = modifiers.grad_table_ptr + slot * (2 * modifiers.reach + 1)
-    else:
-        grad_bias_ptr = None
+    table_ptr = own_table(modifiers, q_start, sequence, first_row, head, num_heads, BLOCK_M)
     grad_q = tl.zeros([BLOCK_M, padded(HEAD_DIM)], tl.float32)
     for IS_EDGE in tl.static_range(2):
         grad_q = collect_q(
@@ -91,14 +86,13 @@ def attention_bwd_q_kernel(
             grad_out,
             lse,
             delta,
-            grad_bias_ptr,
+            table_ptr,
             k_ptr,
             v_ptr,
             stride_kt,
             stride_vt,
             head,
-            q_start,
-            k_start,
+            (q_start, k_start),
             first_row,
             k_length - q_length,
             k_length,
@@ -128,8 +122,7 @@ def collect_q(
     stride_kt,
     stride_vt,
     head,
-    q_start,
-    k_start,
+    starts,  # first tokens of queries and keys
     first_row,
     shift,
     k_length,
@@ -146,7 +139,7 @@ def collect_q(
     window, seed_ptr, reach = modifiers.window, modifiers.seed_ptr, modifiers.reach
     rows = first_row + tl.arange(0, BLOCK_M)
     if seed_ptr is not None:
-        row_words = draw_words(seed_ptr, head, q_start + rows, False)
+        row_words = draw_words(seed_ptr, head, starts[0] + rows, False)
     if grad_bias_ptr is not None:
         before, behind = tl.zeros([BLOCK_M], tl.float32), tl.zeros([BLOCK_M], tl.float32)
     begin, end, jump, gap = key_range(
@@ -170,7 +163,7 @@ def collect_q(
         v = load_rows(v_ptr, first_key, k_length, stride_vt, IS_EDGE, BLOCK_N, VALUE_DIM)
         grad_p = tl.dot(grad_out, tl.trans(v), input_precision="ieee")
         if seed_ptr is not None:
-            key_words = draw_words(seed_ptr, head, k_start + keys, True)
+            key_words = draw_words(seed_ptr, head, starts[1] + keys, True)
             kept = are_kept(row_words[:, None], key_words[None, :], modifiers.threshold)
             grad_p = tl.where(kept, grad_p * modifiers.keep_scale, 0.0)
         grad_scores = capped_grad(p * (grad_p - delta[:, None]), scores, modifiers)

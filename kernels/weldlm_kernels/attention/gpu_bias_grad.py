@@ -7,7 +7,17 @@ within reach has an entry there; what is farther is summed by row in registers a
 import triton
 import triton.language as tl
 
-__all__ = ["collect_bias", "store_far"]
+__all__ = ["collect_bias", "own_table", "store_far"]
+
+
+@triton.jit
+def own_table(modifiers, q_start, sequence, first_row, head, num_heads, BLOCK_M: tl.constexpr):
+    """Points at the table of a block of rows: no other block of the batch has its slot."""
+    pointer = None
+    if modifiers.grad_table_ptr is not None:
+        slot = (q_start // BLOCK_M + sequence + first_row // BLOCK_M) * num_heads + head
+        pointer = modifiers.grad_table_ptr + slot * (2 * modifiers.reach + 1)
+    return pointer
 
 
 @triton.jit

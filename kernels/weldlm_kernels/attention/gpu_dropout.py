@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-__all__ = ["are_kept", "draw_words"]
+__all__ = ["are_kept", "draw_words", "grow_kept"]
 
 
 @triton.jit
@@ -20,6 +20,14 @@ def draw_words(seed_ptr, head, tokens, IS_KEY: tl.constexpr):
 def are_kept(first_words, second_words, threshold):
     """Whether pairs of tokens are kept; the words broadcast against each other."""
     return (mix(first_words ^ second_words) >> 1).to(tl.int32) >= threshold
+
+
+@triton.jit
+def grow_kept(tile, keep_scale):
+    """Makes up for what was dropped."""
+    if keep_scale is not None:
+        tile *= keep_scale
+    return tile
 
 
 @triton.jit

@@ -8,7 +8,7 @@ the tokens behind the last offset; its programs store what a query without a key
 import triton
 import triton.language as tl
 
-from weldlm_kernels.attention.gpu_dropout import are_kept, draw_words
+from weldlm_kernels.attention.gpu_dropout import are_kept, draw_words, grow_kept
 from weldlm_kernels.attention.gpu_ranges import is_visible, key_range, skip
 from weldlm_kernels.attention.gpu_scores import to_scores
 from weldlm_kernels.attention.gpu_tiles import (
@@ -92,8 +92,7 @@ def attention_fwd_kernel(
             stride_kt,
             stride_vt,
             head,
-            q_start,
-            k_start,
+            (q_start, k_start),
             first_row,
             k_length - q_length,
             k_length,
@@ -108,9 +107,7 @@ def attention_fwd_kernel(
         )
     # a row without a visible key has row_sum = 0 and row_max = -inf
     row_sum = tl.where(row_sum == 0.0, 1.0, row_sum)
-    out = acc / row_sum[:, None]
-    if modifiers.seed_ptr is not None:
-        out *= modifiers.keep_scale
+    out = grow_kept(acc / row_sum[:, None], modifiers.keep_scale)
     lse = (row_max + tl.log2(row_sum)) * LN_2
 
     rows = first_row + tl.arange(0, BLOCK_M)
@@ -129,8 +126,7 @@ def attend(
     stride_kt,
     stride_vt,
     head,
-    q_start,
-    k_start,
+    starts,  # first tokens of queries and keys
     first_row,
     shift,
     k_length,
@@ -147,7 +143,7 @@ def attend(
     window, seed_ptr = modifiers.window, modifiers.seed_ptr
     rows = first_row + tl.arange(0, BLOCK_M)
     if seed_ptr is not None:
-        row_words = draw_words(seed_ptr, head, q_start + rows, False)
+        row_words = draw_words(seed_ptr, head, starts[0] + rows, False)
     begin, end, jump, gap = key_range(
         first_row, shift, k_length, window, IS_EDGE, IS_CAUSAL, BLOCK_M, BLOCK_N
     )
@@ -172,7 +168,7 @@ def attend(
         decay = tl.exp2(row_max - base)
         row_sum = row_sum * decay + tl.sum(p, axis=1)
         if seed_ptr is not None:
-            key_words = draw_words(seed_ptr, head, k_start + keys, True)
+            key_words = draw_words(seed_ptr, head, starts[1] + keys, True)
             p = tl.where(
                 are_kept(row_words[:, None], key_words[None, :], modifiers.threshold), p, 0.0
             )
