@@ -40,6 +40,8 @@ class Work:
     inputs: dict[str, Tensor | None]
     ours: Callable[..., Any]
     peers: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    # timed beside the others though they do another work, such as the same without an option
+    companions: dict[str, Callable[..., Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

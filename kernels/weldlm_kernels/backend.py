@@ -30,14 +30,18 @@ _CPU_PATHS: dict[str, Literal["compiled", "chunked", "reference"]] = {
     "layer_norm": "compiled",
     "rms_norm": "compiled",
     "rotary": "reference",
+    "gated_mlp": "reference",
+    "sampling": "reference",
     "linear_cross_entropy": "compiled",
     "linear_kl_divergence": "chunked",
+    "paged_attention": "compiled",
+    "write_kv": "reference",
 }
 
 # (operation, backend) -> options that it cannot compute; a call with one takes the reference
 _GAPS: dict[tuple[str, Backend], tuple[str, ...]] = {
-    ("attention", "cpu"): ("softcap", "relative_bias"),
-    ("attention", "gpu"): ("window", "softcap", "relative_bias"),
+    ("attention", "cpu"): ("softcap", "relative_bias", "alibi_slopes", "dropout"),
+    ("paged_attention", "cpu"): ("softcap", "relative_bias", "alibi_slopes"),
 }
 
 

@@ -46,7 +46,7 @@ def layer_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """As torch.nn.functional.layer_norm; fused over one dimension."""
-    if _takes_rows("layer_norm", input, normalized_shape, weight, bias):
+    if eps >= 0 and _takes_rows("layer_norm", input, normalized_shape, weight, bias):
         return fused_layer_norm(input, weight, bias, eps=eps)
     return functional.layer_norm(input, list(normalized_shape), weight, bias, eps)
 
@@ -58,7 +58,7 @@ def rms_norm(
     eps: float | None = None,
 ) -> Tensor:
     """As torch.nn.functional.rms_norm; fused over one dimension."""
-    if _takes_rows("rms_norm", input, normalized_shape, weight, None):
+    if (eps is None or eps >= 0) and _takes_rows("rms_norm", input, normalized_shape, weight, None):
         eps = torch.finfo(input.dtype).eps if eps is None else eps
         return fused_rms_norm(input, weight, eps=eps)
     return functional.rms_norm(input, list(normalized_shape), weight, eps)

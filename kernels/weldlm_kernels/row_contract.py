@@ -16,6 +16,7 @@ def check_rows(
     weight: Tensor | None,
     bias: Tensor | None,
     residual: Tensor | None,
+    eps: float,
     weight_offset: float,
 ) -> None:
     """Refuses what the kernels, which take addresses, would read past its end or elsewhere.
@@ -25,11 +26,12 @@ def check_rows(
         weight: [hidden_size] or None.
         bias: [hidden_size] or None.
         residual: of the shape of `x`, or None.
+        eps: at least 0.
         weight_offset: 0 without a weight.
 
     Raises:
-        ValueError: a shape does not fit, the tensors are on several devices, or an offset stands
-            alone.
+        ValueError: a shape does not fit, the tensors are on several devices, `eps` is below 0, or
+            an offset stands alone.
         TypeError: `x` has no floating-point dtype.
     """
     shape, device = x.shape, x.device
@@ -45,6 +47,8 @@ def check_rows(
         _refuse("bias", bias, x, row)
     if residual is not None and (residual.shape != shape or residual.device != device):
         _refuse("residual", residual, x, shape)
+    if not eps >= 0:  # nor NaN
+        raise ValueError(f"eps is {eps}; expected 0 or more, as it is added under a square root")
 
 
 def _refuse(name: str, tensor: Tensor, x: Tensor, expected: torch.Size) -> NoReturn:

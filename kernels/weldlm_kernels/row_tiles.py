@@ -13,6 +13,7 @@ __all__ = [
     "RowTile",
     "load_factor",
     "load_sum",
+    "num_multiprocessors",
     "num_programs",
     "row_tile",
     "store_grad",
@@ -57,13 +58,14 @@ def row_tile(hidden_size: int) -> RowTile:
 
 def num_programs(rows: int, hidden_size: int, tile: RowTile, device: torch.device) -> int:
     """Returns how many programs share the rows of a column of tiles, each striding over several."""
-    resident = _num_multiprocessors(device) * _WARPS_PER_MULTIPROCESSOR // tile.warps
+    resident = num_multiprocessors(device) * _WARPS_PER_MULTIPROCESSOR // tile.warps
     of_column = max(1, resident // triton.cdiv(hidden_size, tile.columns))
     return min(triton.cdiv(rows, tile.rows), of_column)
 
 
 @cache
-def _num_multiprocessors(device: torch.device) -> int:
+def num_multiprocessors(device: torch.device) -> int:
+    """Returns how many multiprocessors `device` has, 1 where it is no GPU."""
     if device.type != "cuda":
         return 1  # the interpreter runs programs one after the other
     return int(torch.cuda.get_device_properties(device).multi_processor_count)

@@ -72,7 +72,7 @@ def test_peers_give_our_result(timing: Timing) -> None:
 
     for steps, absent in found.values():
         assert absent == {}
-        assert steps.keys() == {OURS, *work.peers}
+        assert steps.keys() == {OURS, *work.peers, *work.companions}
 
 
 def test_peer_with_another_result_is_left_out() -> None:

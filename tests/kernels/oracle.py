@@ -47,7 +47,8 @@ def outputs_and_gradients(
         result = call(**leaves)
         outputs = result if isinstance(result, tuple) else (result,)
         differentiable = [output for output in outputs if output.requires_grad]
-        torch.autograd.backward(differentiable, [_gradient_of(out) for out in differentiable])
+        if differentiable:
+            torch.autograd.backward(differentiable, [_gradient_of(out) for out in differentiable])
     found = {f"output {i}": output.detach() for i, output in enumerate(outputs)}
     return found | {
         f"grad {name}": _gradient(leaf)

@@ -55,6 +55,14 @@ CALLS: dict[str, tuple[str, Inputs]] = {
     "rms norm, default eps": (
         "rms_norm", {"input": random(5, 33), "normalized_shape": (33,), "weight": random(33)}
     ),
+    "layer norm, eps below zero": (
+        "layer_norm",
+        {"input": random(7, 64), "normalized_shape": [64], "weight": random(64), "eps": -1e-4},
+    ),
+    "rms norm, eps below zero": (
+        "rms_norm",
+        {"input": random(7, 64), "normalized_shape": [64], "weight": random(64), "eps": -1e-4},
+    ),
     "rms norm, no weight": ("rms_norm", {"input": random(5, 33), "normalized_shape": (33,)}),
     "attention": (
         "scaled_dot_product_attention",

@@ -262,3 +262,11 @@ def test_gradient_of_bias_has_its_dtype() -> None:
 
     assert bias.grad is not None
     assert bias.grad.dtype == torch.float64
+
+
+@pytest.mark.parametrize("eps", [-1e-5, float("nan")])
+def test_eps_below_zero_is_refused(eps: float) -> None:
+    inputs = make_inputs((2, 8), torch.float32)
+
+    with pytest.raises(ValueError, match=rf"eps is {eps}; expected 0 or more"):
+        layer_norm(**inputs, eps=eps)

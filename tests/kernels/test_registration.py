@@ -30,7 +30,7 @@ def norm_arguments(make: Callable[..., Tensor], *, has_bias: bool, residual: boo
 def attention_arguments(make: Callable[..., Tensor]) -> list[Any]:
     offsets = torch.tensor([0, 2, 5], dtype=torch.int32)
     tensors = [make(5, 4, 8), make(5, 2, 8), make(5, 2, 8), offsets, offsets]
-    return [*tensors, 3, 3, True, 2, 0.3]
+    return [*tensors, 3, 3, True, 2, 0.3, None, 128, False, None, None, 0.0, None]
 
 
 def cross_entropy_arguments(make: Callable[..., Tensor]) -> list[Any]:

@@ -231,3 +231,11 @@ def test_shapes_that_do_not_fit_are_named(name: str, shape: tuple[int, ...], mes
 
     with pytest.raises(ValueError, match=message):
         rms_norm(**inputs)
+
+
+@pytest.mark.parametrize("eps", [-1e-5, float("nan")])
+def test_eps_below_zero_is_refused(eps: float) -> None:
+    inputs = make_inputs((2, 8), torch.float32)
+
+    with pytest.raises(ValueError, match=rf"eps is {eps}; expected 0 or more"):
+        rms_norm(**inputs, eps=eps)

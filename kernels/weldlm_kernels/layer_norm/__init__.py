@@ -64,11 +64,11 @@ def layer_norm(
         y in the dtype of `x`; with `residual` also the updated stream x + residual in its dtype.
 
     Raises:
-        ValueError: shapes do not fit, the tensors are on several devices, or weight_offset is not 0
-            without a weight.
+        ValueError: shapes do not fit, the tensors are on several devices, `eps` is below 0, or
+            weight_offset is not 0 without a weight.
         TypeError: `x` has no floating-point dtype.
     """
-    check_rows(x, weight, bias, residual, weight_offset)
+    check_rows(x, weight, bias, residual, eps, weight_offset)
     backend = choose("layer_norm", x)
     if backend == "reference":
         y, stream = reference.layer_norm(x, weight, bias, residual, eps, weight_offset)

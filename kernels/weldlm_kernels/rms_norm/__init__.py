@@ -60,11 +60,11 @@ def rms_norm(
         y in the dtype of `x`; with `residual` also the updated stream x + residual in its dtype.
 
     Raises:
-        ValueError: shapes do not fit, the tensors are on several devices, or weight_offset is not 0
-            without a weight.
+        ValueError: shapes do not fit, the tensors are on several devices, `eps` is below 0, or
+            weight_offset is not 0 without a weight.
         TypeError: `x` has no floating-point dtype.
     """
-    check_rows(x, weight, None, residual, weight_offset)
+    check_rows(x, weight, None, residual, eps, weight_offset)
     backend = choose("rms_norm", x)
     if backend == "reference":
         y, stream = reference.rms_norm(x, weight, residual, eps, weight_offset)
