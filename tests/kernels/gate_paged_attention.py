@@ -29,7 +29,6 @@ SAMPLED = [
     (128, torch.bfloat16, "plain", 1),
     (128, torch.bfloat16, "int8", 64),
     (64, torch.bfloat16, "fp8", 64),
-    (64, torch.bfloat16, "relative", 1),
 ]
 
 

@@ -34,7 +34,7 @@ _BLOCKS: dict[tuple[_Architecture, int, int, Rows], Blocks] = {
     ("sm_80", 4, 64, "few"): Blocks(16, 32, 4, 2),
     ("sm_80", 4, 128, "few"): Blocks(16, 16, 8, 2),
     ("sm_80", 4, 256, "few"): Blocks(16, 16, 4, 2),
-    ("sm_80", 2, 64, "many"): Blocks(64, 64, 8, 2),
+    ("sm_80", 2, 64, "many"): Blocks(64, 32, 8, 2),
     ("sm_80", 2, 128, "many"): Blocks(64, 32, 8, 3),
     ("sm_80", 2, 256, "many"): Blocks(32, 16, 8, 2),
     ("sm_80", 4, 64, "many"): Blocks(32, 32, 8, 2),
