@@ -21,6 +21,7 @@ from weldlm_kernels.attention.gpu_sizes import (
     DELTA_ROWS,
     MAX_HEAD_DIM,
     Blocks,
+    Load,
     Sizes,
     choose_sizes,
 )
@@ -199,9 +200,13 @@ def _modifiers(options: Options, table: BiasTable | None) -> Modifiers:
 
 
 def _sizes(q: Tensor, v: Tensor, options: Options) -> Sizes:
-    modifiers = options.window, options.softcap, options.relative_bias, options.alibi_slopes
-    is_modified = any(x is not None for x in (*modifiers, options.dropout_seed))
-    return choose_sizes(q.dtype, max(q.shape[2], v.shape[2]), is_modified)
+    modifiers = options.window, options.softcap, options.alibi_slopes, options.dropout_seed
+    load: Load = "plain"
+    if options.relative_bias is not None:
+        load = "biased"
+    elif any(x is not None for x in modifiers):
+        load = "modified"
+    return choose_sizes(q.dtype, max(q.shape[2], v.shape[2]), load)
 
 
 def _readable(x: Tensor) -> Tensor:

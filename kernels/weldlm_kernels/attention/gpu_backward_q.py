@@ -167,11 +167,12 @@ def collect_q(
             kept = are_kept(row_words[:, None], key_words[None, :], modifiers.threshold)
             grad_p = tl.where(kept, grad_p * modifiers.keep_scale, 0.0)
         grad_scores = capped_grad(p * (grad_p - delta[:, None]), scores, modifiers)
+        grad_q = tl.dot(grad_scores.to(k.dtype), k, grad_q, input_precision="ieee")
+        # last, because no operand of a product stays in registers over its barriers then
         if grad_bias_ptr is not None:
             before, behind = collect_bias(
                 before, behind, grad_scores, distance, lowest, highest, grad_bias_ptr, reach
             )
-        grad_q = tl.dot(grad_scores.to(k.dtype), k, grad_q, input_precision="ieee")
     if grad_bias_ptr is not None:
         store_far(grad_bias_ptr, before, behind, reach)
     return grad_q

@@ -46,17 +46,21 @@ def collect_bias(
 def add_diagonals(base_ptr, tile, lowest, reach):
     """Adds the sum of each diagonal of a tile whose distance is within reach.
 
-    Row i is rotated by i, so that a diagonal becomes a column; a column then holds one diagonal of
-    each turn of the rotation.
+    Column j is rotated by j, so that a diagonal becomes a row; a row then holds one diagonal of
+    each turn of the rotation. Flat, because a gather along a dimension that lies within a warp is
+    unrolled into shuffles, one from every register to every other.
     """
     BLOCK_M: tl.constexpr = tile.shape[0]
     BLOCK_N: tl.constexpr = tile.shape[1]
-    columns = tl.arange(0, BLOCK_N)
-    places = tl.arange(0, BLOCK_M)[:, None] + columns[None, :]
-    rotated = tl.gather(tile, places % BLOCK_N, 1)
-    for TURN in tl.static_range(tl.cdiv(BLOCK_M, BLOCK_N) + 1):
-        sums = tl.sum(tl.where(places // BLOCK_N == TURN, rotated, 0.0), axis=0)
-        distance = lowest + BLOCK_M - 1 + columns - TURN * BLOCK_N
+    SIZE: tl.constexpr = BLOCK_M * BLOCK_N
+    places = tl.arange(0, SIZE) // BLOCK_N + tl.arange(0, SIZE) % BLOCK_N
+    sources = places % BLOCK_M * BLOCK_N + tl.arange(0, SIZE) % BLOCK_N
+    rotated = tl.gather(tl.reshape(tile, [SIZE]), sources, 0)
+    rows = tl.arange(0, BLOCK_M)
+    for TURN in tl.static_range(tl.cdiv(BLOCK_N, BLOCK_M) + 1):
+        of_turn = tl.where(places // BLOCK_M == TURN, rotated, 0.0)
+        sums = tl.sum(tl.reshape(of_turn, [BLOCK_M, BLOCK_N]), axis=1)
+        distance = lowest + BLOCK_M - 1 + TURN * BLOCK_M - rows
         is_near = tl.abs(distance) < reach
         old = tl.load(base_ptr + distance, mask=is_near, other=0.0)
         tl.store(base_ptr + distance, old + sums, mask=is_near)

@@ -8,7 +8,7 @@ import torch
 import triton
 from triton.runtime import driver
 
-__all__ = ["DELTA_ROWS", "MAX_HEAD_DIM", "Blocks", "Sizes", "choose_sizes"]
+__all__ = ["DELTA_ROWS", "MAX_HEAD_DIM", "Blocks", "Load", "Sizes", "choose_sizes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class Sizes:
 # sm_80 stands for all GPUs with less than 200 KiB of shared memory a program (100 KiB on sm_86,
 # sm_89 and sm_120), sm_90 for those with more (sm_90, sm_100)
 _Architecture = Literal["sm_80", "sm_90"]
+Load = Literal["plain", "modified", "biased"]
 
 # The largest tiles for which no register spills and shared memory suffices, on sm_80 or sm_90,
 # forward and backward (tests/kernels/gate_attention.py). Not yet timed on a GPU.
@@ -51,13 +52,22 @@ _SIZES: dict[tuple[_Architecture, int, int], Sizes] = {
     ("sm_90", 4, 128): Sizes(Blocks(32, 32, 8, 1), Blocks(16, 32, 8, 2), Blocks(32, 16, 8, 2)),
     ("sm_90", 4, 256): Sizes(Blocks(32, 16, 8, 1), Blocks(16, 16, 8, 2), Blocks(32, 16, 8, 2)),
 }
-# The same with every option of attention at once, which takes registers; for all architectures.
+# The same for calls with options, on all architectures: they take registers. Relative biases take
+# the most; at 128 and more columns of fp32 they still spill some.
 _MODIFIED_SIZES: dict[tuple[int, int], Sizes] = {
-    (2, 64): Sizes(Blocks(128, 64, 8, 2), Blocks(32, 64, 4, 2), Blocks(64, 32, 4, 2)),
-    (2, 128): Sizes(Blocks(64, 64, 8, 2), Blocks(64, 64, 8, 2), Blocks(64, 32, 8, 2)),
+    (2, 64): Sizes(Blocks(128, 64, 8, 2), Blocks(32, 64, 4, 2), Blocks(64, 64, 8, 2)),
+    (2, 128): Sizes(Blocks(64, 64, 8, 2), Blocks(32, 64, 8, 2), Blocks(64, 64, 8, 2)),
     (2, 256): Sizes(Blocks(64, 32, 8, 1), Blocks(32, 32, 8, 2), Blocks(32, 32, 8, 1)),
-    (4, 64): Sizes(Blocks(32, 32, 8, 2), Blocks(32, 32, 8, 2), Blocks(32, 32, 8, 2)),
-    (4, 128): Sizes(Blocks(32, 16, 8, 1), Blocks(16, 32, 8, 2), Blocks(32, 16, 8, 2)),
+    (4, 64): Sizes(Blocks(64, 32, 8, 2), Blocks(32, 32, 8, 2), Blocks(64, 32, 8, 2)),
+    (4, 128): Sizes(Blocks(32, 32, 8, 1), Blocks(32, 32, 8, 2), Blocks(32, 32, 8, 2)),
+    (4, 256): Sizes(Blocks(32, 16, 8, 1), Blocks(16, 16, 8, 2), Blocks(32, 16, 8, 2)),
+}
+_BIASED_SIZES: dict[tuple[int, int], Sizes] = {
+    (2, 64): Sizes(Blocks(128, 64, 8, 2), Blocks(32, 64, 4, 2), Blocks(64, 64, 8, 2)),
+    (2, 128): Sizes(Blocks(64, 64, 8, 2), Blocks(32, 32, 8, 2), Blocks(64, 32, 8, 2)),
+    (2, 256): Sizes(Blocks(64, 32, 8, 1), Blocks(32, 32, 8, 2), Blocks(32, 32, 8, 1)),
+    (4, 64): Sizes(Blocks(32, 16, 8, 2), Blocks(16, 16, 8, 2), Blocks(32, 32, 8, 2)),
+    (4, 128): Sizes(Blocks(16, 16, 8, 1), Blocks(16, 16, 8, 1), Blocks(16, 16, 8, 1)),
     (4, 256): Sizes(Blocks(16, 16, 8, 1), Blocks(16, 16, 8, 1), Blocks(16, 16, 8, 1)),
 }
 MAX_HEAD_DIM = 256
@@ -65,17 +75,18 @@ MAX_HEAD_DIM = 256
 DELTA_ROWS = 32
 
 
-def choose_sizes(dtype: torch.dtype, head_size: int, is_modified: bool) -> Sizes:
+def choose_sizes(dtype: torch.dtype, head_size: int, load: Load) -> Sizes:
     """Returns the tiles for heads of up to `head_size` on the current GPU.
 
     Args:
         dtype: of queries, keys and values.
         head_size: the larger one of head_dim and value_dim.
-        is_modified: the call has a window, softcap, bias or dropout.
+        load: which options the call has: none, some, or a relative bias among them.
     """
     width = next(width for width in (64, 128, MAX_HEAD_DIM) if head_size <= width)
-    if is_modified:
-        return _MODIFIED_SIZES[dtype.itemsize, width]
+    if load != "plain":
+        sizes = _BIASED_SIZES if load == "biased" else _MODIFIED_SIZES
+        return sizes[dtype.itemsize, width]
     # the interpreter has no GPU
     architecture = "sm_90" if triton.knobs.runtime.interpret else _architecture(_device())
     return _SIZES[architecture, dtype.itemsize, width]
