@@ -10,6 +10,11 @@ from weldlm_kernels.backend import Choice, explain, use_backend
 from weldlm_kernels.gated_mlp import activate, activate_gated
 from weldlm_kernels.layer_norm import layer_norm
 from weldlm_kernels.linear_cross_entropy import linear_cross_entropy
+from weldlm_kernels.quantized_linear import (
+    QuantizedWeight,
+    quantize_weight,
+    quantized_linear,
+)
 from weldlm_kernels.rms_norm import rms_norm
 from weldlm_kernels.rotary import rotary
 from weldlm_kernels.sampling import Penalties, sample
@@ -17,12 +22,15 @@ from weldlm_kernels.sampling import Penalties, sample
 __all__ = [
     "Choice",
     "Penalties",
+    "QuantizedWeight",
     "activate",
     "activate_gated",
     "attention",
     "explain",
     "layer_norm",
     "linear_cross_entropy",
+    "quantize_weight",
+    "quantized_linear",
     "rms_norm",
     "rotary",
     "sample",

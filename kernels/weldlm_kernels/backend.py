@@ -23,14 +23,16 @@ Backend = Literal["reference", "cpu", "gpu"]
 _GPU_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _CPU_DTYPES = (torch.float32,)
 
-# operation -> what its CPU backend is: a compiled path, or the reference where that is as fast
-_CPU_PATHS: dict[str, Literal["compiled", "reference"]] = {
+# operation -> what its CPU backend is: a compiled path, the reference where that is as fast, or the
+# reference for want of a compiled path
+_CPU_PATHS: dict[str, Literal["compiled", "reference", "missing"]] = {
     "attention": "compiled",
     "layer_norm": "compiled",
     "rms_norm": "compiled",
     "rotary": "reference",
     "gated_mlp": "reference",
-    "sampling": "reference",
+    "sampling": "missing",
+    "quantized_linear": "missing",
     "linear_cross_entropy": "compiled",
 }
 
@@ -112,6 +114,8 @@ def _automatic(op: str, device: str, dtype: torch.dtype) -> Choice:
         return Choice(op, "reference", obstacle)
     if backend == "cpu" and _CPU_PATHS[op] == "reference":
         return Choice(op, "reference", "plain PyTorch is already as fast on a CPU")
+    if backend == "cpu" and _CPU_PATHS[op] == "missing":
+        return Choice(op, "reference", "there is no compiled CPU path")
     gaps = _GAPS.get((op, backend), ())
     exceptions = f"; the reference for {', '.join(gaps)}" if gaps else ""
     return Choice(op, backend, _MERITS[backend] + exceptions)
@@ -120,7 +124,7 @@ def _automatic(op: str, device: str, dtype: torch.dtype) -> Choice:
 def _require(
     op: str, backend: Backend, device: str, dtype: torch.dtype, options: tuple[str, ...]
 ) -> Backend:
-    if backend == "reference" or (backend == "cpu" and _CPU_PATHS[op] == "reference"):
+    if backend == "reference" or (backend == "cpu" and _CPU_PATHS[op] != "compiled"):
         return "reference"
     obstacle = _OBSTACLES[backend](op, device, dtype) or _gap(op, backend, options)
     if obstacle is not None:

@@ -7,7 +7,7 @@ from tests.kernels.interpreter import interpret
 from weldlm_kernels import backend, explain, layer_norm, rotary, use_backend
 
 COMPILED = {"attention", "layer_norm", "rms_norm", "linear_cross_entropy"}
-PLAIN = {"rotary", "gated_mlp", "sampling"}
+PLAIN = {"rotary", "gated_mlp", "sampling", "quantized_linear"}
 
 
 @pytest.fixture
@@ -64,6 +64,17 @@ def test_automatic_choice_falls_back_and_says_why(
 
     assert choice.backend == "reference"
     assert advice in choice.reason
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("op", "reason"), [("rotary", "already as fast"), ("quantized_linear", "no compiled CPU path")]
+)
+def test_plain_pytorch_on_a_cpu_has_its_reason(op: str, reason: str) -> None:
+    (choice,) = [choice for choice in explain() if choice.op == op]
+
+    assert choice.backend == "reference"
+    assert reason in choice.reason
 
 
 def test_explained_backend_is_the_one_taken(installed: set[str]) -> None:
