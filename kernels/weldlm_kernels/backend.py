@@ -24,19 +24,23 @@ _GPU_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _CPU_DTYPES = (torch.float32,)
 
 # operation -> what its CPU backend is: a compiled path, PyTorch over chunks of rows where the
-# reference would take more memory, or the reference where that is as good
-_CPU_PATHS: dict[str, Literal["compiled", "chunked", "reference"]] = {
+# reference would take more memory, the reference where that is as good, or the reference for want
+# of a compiled path
+_CPU_PATHS: dict[str, Literal["compiled", "chunked", "reference", "missing"]] = {
     "attention": "compiled",
     "layer_norm": "compiled",
     "rms_norm": "compiled",
     "rotary": "reference",
     "gated_mlp": "reference",
-    "sampling": "reference",
+    "sampling": "missing",
+    "quantized_linear": "missing",
     "linear_cross_entropy": "compiled",
     "linear_kl_divergence": "chunked",
     "paged_attention": "compiled",
     "write_kv": "reference",
 }
+
+_PLAIN = ("reference", "missing")
 
 # (operation, backend) -> options that it cannot compute; a call with one takes the reference
 _GAPS: dict[tuple[str, Backend], tuple[str, ...]] = {
@@ -114,6 +118,8 @@ def _automatic(op: str, device: str, dtype: torch.dtype) -> Choice:
         return Choice(op, "reference", obstacle)
     if backend == "cpu" and _CPU_PATHS[op] == "reference":
         return Choice(op, "reference", "plain PyTorch is already as fast on a CPU")
+    if backend == "cpu" and _CPU_PATHS[op] == "missing":
+        return Choice(op, "reference", "there is no compiled CPU path")
     gaps = _GAPS.get((op, backend), ())
     exceptions = f"; the reference for {', '.join(gaps)}" if gaps else ""
     merit = _MERITS["gpu" if backend == "gpu" else _CPU_PATHS[op]]
@@ -123,7 +129,7 @@ def _automatic(op: str, device: str, dtype: torch.dtype) -> Choice:
 def _require(
     op: str, backend: Backend, device: str, dtype: torch.dtype, options: tuple[str, ...]
 ) -> Backend:
-    if backend == "reference" or (backend == "cpu" and _CPU_PATHS[op] == "reference"):
+    if backend == "reference" or (backend == "cpu" and _CPU_PATHS[op] in _PLAIN):
         return "reference"
     obstacle = _OBSTACLES[backend](op, device, dtype) or _gap(op, backend, options)
     if obstacle is not None:

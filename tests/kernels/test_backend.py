@@ -14,7 +14,7 @@ OF_CPU = {
     "linear_kl_divergence",
     "paged_attention",
 }
-PLAIN = {"rotary", "gated_mlp", "sampling", "write_kv"}
+PLAIN = {"rotary", "gated_mlp", "sampling", "quantized_linear", "write_kv"}
 
 
 @pytest.fixture
@@ -77,6 +77,17 @@ def test_chunks_of_rows_need_no_extension(installed: set[str]) -> None:
     installed.discard("weldlm_kernels._cpu")
 
     assert choices("cpu", torch.float32)["linear_kl_divergence"] == "cpu"
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("op", "reason"), [("rotary", "already as fast"), ("quantized_linear", "no compiled CPU path")]
+)
+def test_plain_pytorch_on_a_cpu_has_its_reason(op: str, reason: str) -> None:
+    (choice,) = [choice for choice in explain() if choice.op == op]
+
+    assert choice.backend == "reference"
+    assert reason in choice.reason
 
 
 def test_explained_backend_is_the_one_taken(installed: set[str]) -> None:
