@@ -1,4 +1,4 @@
-"""linear_cross_entropy and linear_kl_divergence on a GPU."""
+"""linear_cross_entropy on a GPU."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.gpu.case import Check, Cost, Goal, Pass, Timing, Work
-from weldlm_kernels import linear_cross_entropy, linear_kl_divergence
+from weldlm_kernels import linear_cross_entropy
 
 __all__ = ["checks", "timings"]
 
@@ -28,7 +28,6 @@ OPTIONS: dict[str, Any] = {"label_smoothing": 0.1, "z_loss": 1e-3, "softcap": 5.
 def checks() -> Iterator[Check]:
     for name, size in CHECKED.items():
         yield Check(f"linear_cross_entropy {name}", partial(_make, size, 0.3))
-        yield Check(f"linear_kl_divergence {name}", partial(_make_divergence, size))
     yield Check("linear_cross_entropy options", _make_with_options)
 
 
@@ -74,22 +73,6 @@ def _make(
         if find_spec("liger_kernel") is not None:
             peers["Liger"] = _liger
     return Work(inputs, lambda **given: linear_cross_entropy(**given)[0], peers)
-
-
-def _make_divergence(size: tuple[int, int, int], dtype: torch.dtype, device: torch.device) -> Work:
-    rows, width, vocab_size = size
-    generator = torch.Generator(device).manual_seed(0)
-
-    def random(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, device=device).to(dtype)
-
-    inputs: dict[str, Tensor | None] = {
-        "student_hidden": random(rows, width),
-        "student_weight": random(vocab_size, width) * width**-0.5,
-        "teacher_hidden": random(rows, 2 * width),
-        "teacher_weight": random(vocab_size, 2 * width) * (2 * width) ** -0.5,
-    }
-    return Work(inputs, lambda **given: linear_kl_divergence(**given, temperature=2.0)[0])
 
 
 def _make_with_options(dtype: torch.dtype, device: torch.device) -> Work:
