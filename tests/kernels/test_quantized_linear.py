@@ -58,7 +58,11 @@ SIZES = [(1, 70, 256), (16, 33, 128), (17, 65, 384), (130, 129, 128), (0, 8, 128
 
 @ALL_FORMATS
 @pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float32, torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_gpu_is_within_the_bound(dtype: torch.dtype, size: tuple[int, int, int], name: str) -> None:
     rows, channels, depth = size
     weight, x = quantized(channels, depth, name), random(rows, depth, dtype=dtype)
