@@ -7,18 +7,32 @@ call takes. The package knows nothing of models and can be used alone.
 
 from weldlm_kernels.attention import attention
 from weldlm_kernels.backend import Choice, explain, use_backend
+from weldlm_kernels.gated_mlp import activate, activate_gated
 from weldlm_kernels.layer_norm import layer_norm
 from weldlm_kernels.linear_cross_entropy import linear_cross_entropy
+from weldlm_kernels.linear_kl_divergence import linear_kl_divergence
+from weldlm_kernels.paged_attention import paged_attention
 from weldlm_kernels.rms_norm import rms_norm
-from weldlm_kernels.rotary import rotary
+from weldlm_kernels.rotary import rotary, rotary_in_place
+from weldlm_kernels.sampling import Penalties, sample
+from weldlm_kernels.write_kv import rotary_write_kv, write_kv
 
 __all__ = [
     "Choice",
+    "Penalties",
+    "activate",
+    "activate_gated",
     "attention",
     "explain",
     "layer_norm",
     "linear_cross_entropy",
+    "linear_kl_divergence",
+    "paged_attention",
     "rms_norm",
     "rotary",
+    "rotary_in_place",
+    "rotary_write_kv",
+    "sample",
     "use_backend",
+    "write_kv",
 ]

@@ -23,20 +23,25 @@ Backend = Literal["reference", "cpu", "gpu"]
 _GPU_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _CPU_DTYPES = (torch.float32,)
 
-# operation -> what its CPU backend is: a compiled path, or the reference where that is as fast
-_CPU_PATHS: dict[str, Literal["compiled", "reference"]] = {
+# operation -> what its CPU backend is: a compiled path, PyTorch over chunks of rows where the
+# reference would take more memory, or the reference where that is as good
+_CPU_PATHS: dict[str, Literal["compiled", "chunked", "reference"]] = {
     "attention": "compiled",
     "layer_norm": "compiled",
     "rms_norm": "compiled",
     "rotary": "reference",
+    "gated_mlp": "reference",
+    "sampling": "reference",
     "linear_cross_entropy": "compiled",
+    "linear_kl_divergence": "chunked",
+    "paged_attention": "compiled",
+    "write_kv": "reference",
 }
 
 # (operation, backend) -> options that it cannot compute; a call with one takes the reference
 _GAPS: dict[tuple[str, Backend], tuple[str, ...]] = {
     ("attention", "cpu"): ("softcap", "relative_bias", "alibi_slopes", "dropout"),
-    ("linear_cross_entropy", "cpu"): ("softcap",),
-    ("linear_cross_entropy", "gpu"): ("softcap",),
+    ("paged_attention", "cpu"): ("softcap", "relative_bias", "alibi_slopes"),
 }
 
 
@@ -111,7 +116,8 @@ def _automatic(op: str, device: str, dtype: torch.dtype) -> Choice:
         return Choice(op, "reference", "plain PyTorch is already as fast on a CPU")
     gaps = _GAPS.get((op, backend), ())
     exceptions = f"; the reference for {', '.join(gaps)}" if gaps else ""
-    return Choice(op, backend, _MERITS[backend] + exceptions)
+    merit = _MERITS["gpu" if backend == "gpu" else _CPU_PATHS[op]]
+    return Choice(op, backend, merit + exceptions)
 
 
 def _require(
@@ -180,4 +186,8 @@ _OBSTACLES: dict[Backend, Callable[[str, str, torch.dtype], str | None]] = {
     "cpu": _cpu_obstacle,
     "gpu": _gpu_obstacle,
 }
-_MERITS: dict[Backend, str] = {"cpu": "compiled CPU kernels", "gpu": "Triton kernels"}
+_MERITS = {
+    "compiled": "compiled CPU kernels",
+    "chunked": "PyTorch in chunks of rows, which keeps no logits",
+    "gpu": "Triton kernels",
+}

@@ -11,7 +11,9 @@ __all__ = [
     "COLUMN_TILE",
     "MAX_WIDTH",
     "RowTile",
+    "load_factor",
     "load_sum",
+    "num_multiprocessors",
     "num_programs",
     "row_tile",
     "store_grad",
@@ -54,14 +56,16 @@ def row_tile(hidden_size: int) -> RowTile:
     return RowTile(rows=rows, columns=columns, warps=warps, stages=stages)
 
 
-def num_programs(rows: int, tile: RowTile, device: torch.device) -> int:
-    """Returns how many programs share `rows` when each strides over several tiles."""
-    resident = _num_multiprocessors(device) * _WARPS_PER_MULTIPROCESSOR // tile.warps
-    return min(triton.cdiv(rows, tile.rows), resident)
+def num_programs(rows: int, hidden_size: int, tile: RowTile, device: torch.device) -> int:
+    """Returns how many programs share the rows of a column of tiles, each striding over several."""
+    resident = num_multiprocessors(device) * _WARPS_PER_MULTIPROCESSOR // tile.warps
+    of_column = max(1, resident // triton.cdiv(hidden_size, tile.columns))
+    return min(triton.cdiv(rows, tile.rows), of_column)
 
 
 @cache
-def _num_multiprocessors(device: torch.device) -> int:
+def num_multiprocessors(device: torch.device) -> int:
+    """Returns how many multiprocessors `device` has, 1 where it is no GPU."""
     if device.type != "cuda":
         return 1  # the interpreter runs programs one after the other
     return int(torch.cuda.get_device_properties(device).multi_processor_count)
@@ -75,6 +79,18 @@ def load_sum(x_ptr, residual_ptr, offset, mask):
         s += tl.load(residual_ptr + offset, mask=mask, other=0.0).to(tl.float32)
         s = s.to(residual_ptr.dtype.element_ty).to(tl.float32)
     return s
+
+
+@triton.jit
+def load_factor(weight_ptr, column, mask, weight_offset):
+    """Loads weight (+ weight_offset) as fp32, 1 without a weight."""
+    if weight_ptr is None:
+        factor = tl.full(column.shape, 1.0, tl.float32)
+    else:
+        factor = tl.load(weight_ptr + column, mask=mask, other=0.0).to(tl.float32)
+        if weight_offset is not None:
+            factor += weight_offset
+    return factor
 
 
 @triton.jit

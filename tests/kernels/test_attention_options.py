@@ -14,6 +14,7 @@ from tests.kernels.interpreter import interpret
 from tests.kernels.oracle import assert_equals_reference
 from tests.kernels.test_attention import NO_OPTIONS, Case, call, make_inputs, packed
 from weldlm_kernels import attention, explain, use_backend
+from weldlm_kernels.backend import Backend
 
 WINDOWED = {
     "causal": Case((5, 130, 300), window=7),
@@ -281,3 +282,16 @@ def test_forcing_softcap_onto_a_backend_without_it_raises() -> None:
         pytest.raises(RuntimeError, match="cpu backend, but softcap has no kernel there"),
     ):
         attention(**make_inputs(case, torch.float32), **packed(case), softcap=2.0)
+
+
+@pytest.mark.parametrize("name", ["k", "v"])
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_several_dtypes_are_refused(backend: Backend, name: str) -> None:
+    x = torch.zeros(4, 1, 8)
+    tensors = {"q": x, "k": x, "v": x} | {name: x.half()}
+
+    with (
+        use_backend(backend),
+        pytest.raises(TypeError, match=rf"{name} is torch.float16 and q torch.float32; expected"),
+    ):
+        attention(**tensors, **packed(Case((4,))))

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from weldlm.config import HeadKind, ModelConfig
 from weldlm.layers import build_norm
-from weldlm.layers.block import ACTIVATIONS
 from weldlm.packing import PackedBatch
+from weldlm_kernels import activate
 
 __all__ = ["Model", "Transform", "pool"]
 
@@ -31,10 +31,10 @@ class Transform(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=config.has_bias)
         self.norm = build_norm(config)
-        self.activation = ACTIVATIONS[config.activation]
+        self.activation = config.activation
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.activation(self.dense(x)))  # type: ignore[no-any-return]
+        return self.norm(activate(self.dense(x), activation=self.activation))  # type: ignore[no-any-return]
 
 
 def pool(hidden: Tensor, batch: PackedBatch, pooling: str) -> Tensor:

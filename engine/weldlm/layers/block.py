@@ -1,23 +1,14 @@
 """Attention and MLP around a residual stream, with norms before, after or around them."""
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
-from torch.nn import functional
 
-from weldlm.config import Activation, ModelConfig
+from weldlm.config import ModelConfig
 from weldlm.layers.attention import Attention, CrossAttention
 from weldlm.layers.context import LayerContext
 from weldlm.layers.norm import build_norm
+from weldlm_kernels import activate, activate_gated
 
-__all__ = ["ACTIVATIONS", "Block", "Mlp"]
-
-ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
-    "gelu": functional.gelu,
-    "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
-    "silu": functional.silu,
-    "relu": functional.relu,
-}
+__all__ = ["Block", "Mlp"]
 
 
 class Mlp(nn.Module):
@@ -29,13 +20,11 @@ class Mlp(nn.Module):
         width = config.intermediate_size * (2 if config.is_gated else 1)
         self.up = nn.Linear(config.hidden_size, width, bias=has_bias)
         self.down = nn.Linear(config.intermediate_size, config.hidden_size, bias=has_bias)
-        self.activation = ACTIVATIONS[config.activation]
+        self.activation = config.activation
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.is_gated:
-            return self.down(self.activation(self.up(x)))  # type: ignore[no-any-return]
-        gate, up = self.up(x).chunk(2, dim=-1)
-        return self.down(self.activation(gate) * up)  # type: ignore[no-any-return]
+        act = activate_gated if self.is_gated else activate
+        return self.down(act(self.up(x), activation=self.activation))  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):

@@ -70,7 +70,7 @@ def attention(
 
     Raises:
         ValueError: shapes do not fit, or an option is outside its range.
-        TypeError: q, k or v has no floating-point dtype.
+        TypeError: q, k or v has no floating-point dtype, or they have several.
     """
     check_tensors(q, k, v, q_offsets, k_offsets)
     scale = q.shape[2] ** -0.5 if scale is None else scale

@@ -13,6 +13,8 @@ def check_tensors(q: Tensor, k: Tensor, v: Tensor, q_offsets: Tensor, k_offsets:
     """Raises: TypeError or ValueError where dtypes or shapes do not fit each other."""
     for name, x in (("q", q), ("k", k), ("v", v)):
         require_floating_point(name, x)
+        if x.dtype != q.dtype:
+            raise TypeError(f"{name} is {x.dtype} and q {q.dtype}; expected one dtype; convert one")
     shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
     if not q.dim() == k.dim() == v.dim() == 3:
         raise ValueError(f"{shapes}; expected three dimensions [tokens, heads, head_dim] each")
