@@ -20,6 +20,8 @@ from weldlm_kernels.paged_attention.gpu_sizes import (
     FEW_ROWS,
     MAX_HEAD_DIM,
     MERGE_WARPS,
+    Burden,
+    Rows,
     choose_blocks,
     choose_num_splits,
     has_fp8,
@@ -94,7 +96,8 @@ def _launch(
     group = shared["group"]
     # split to give the same bits in every batch, a query has the same tile in every batch
     is_short = split_length is None and q_max_length * group <= FEW_ROWS
-    blocks = choose_blocks(out.dtype, own["key_ptr"].dtype, head_dim, "few" if is_short else "many")
+    rows: Rows = "few" if is_short else "many"
+    blocks = choose_blocks(out.dtype, head_dim, rows, _burden(own, out.dtype))
     shared |= {"BLOCK_M": blocks.block_m, "BLOCK_N": blocks.block_n}
     # each sequence, and what lies behind the last, may begin within a block
     num_blocks = num_tokens * group // blocks.block_m + shared["num_sequences"] + 1
@@ -121,6 +124,12 @@ def _launch(
             num_splits=num_splits,
             num_warps=MERGE_WARPS,
         )
+
+
+def _burden(arguments: dict[str, Any], dtype: torch.dtype) -> Burden | None:
+    if arguments["bias_ptr"] is not None:
+        return "relative_bias"
+    return None if arguments["key_ptr"].dtype == dtype else "quantized"
 
 
 def _check_head_dim(head_dim: int) -> None:

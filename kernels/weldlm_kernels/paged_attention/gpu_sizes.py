@@ -13,6 +13,7 @@ __all__ = [
     "FEW_ROWS",
     "MAX_HEAD_DIM",
     "MERGE_WARPS",
+    "Burden",
     "Rows",
     "choose_blocks",
     "choose_num_splits",
@@ -23,6 +24,7 @@ MAX_HEAD_DIM = 256
 
 _Architecture = Literal["sm_80", "sm_90"]  # as for attention
 Rows = Literal["few", "many"]  # at most 16 rows a sequence, as in decoding, or more
+Burden = Literal["relative_bias", "quantized"]  # what takes registers beside the tiles
 
 # The largest tiles for which no register spills and shared memory suffices
 # (tests/kernels/gate_paged_attention.py). Not yet timed on a GPU.
@@ -53,8 +55,16 @@ _BLOCKS: dict[tuple[_Architecture, int, int, Rows], Blocks] = {
     ("sm_90", 4, 128, "many"): Blocks(32, 32, 8, 1),
     ("sm_90", 4, 256, "many"): Blocks(16, 16, 4, 2),
 }
-# bytes an element of q, largest head size -> tile where that of the table spills on int8 or fp8
-_QUANTIZED_BLOCKS = {(4, 256): Blocks(16, 16, 8, 1)}
+# the tiles of calls with a relative bias or a quantized cache where those above would spill
+_BURDENED_BLOCKS: dict[tuple[_Architecture, int, int, Rows, Burden], Blocks] = {
+    ("sm_80", 2, 256, "many", "relative_bias"): Blocks(16, 16, 8, 2),
+    ("sm_80", 4, 256, "few", "quantized"): Blocks(16, 16, 8, 1),
+    ("sm_80", 4, 256, "many", "quantized"): Blocks(16, 16, 8, 1),
+    ("sm_90", 2, 128, "many", "relative_bias"): Blocks(64, 32, 8, 2),
+    ("sm_90", 2, 256, "many", "relative_bias"): Blocks(16, 16, 8, 2),
+    ("sm_90", 4, 256, "few", "quantized"): Blocks(16, 16, 8, 1),
+    ("sm_90", 4, 256, "many", "quantized"): Blocks(16, 16, 8, 1),
+}
 FEW_ROWS = 16
 # a program of the merge holds 8 splits of a head
 MERGE_WARPS = 1
@@ -66,15 +76,13 @@ _MOST_SPLITS = 64
 _INTERPRETED_MULTIPROCESSORS = 4  # the interpreter has no GPU
 
 
-def choose_blocks(
-    dtype: torch.dtype, cache_dtype: torch.dtype, head_dim: int, rows: Rows
-) -> Blocks:
+def choose_blocks(dtype: torch.dtype, head_dim: int, rows: Rows, burden: Burden | None) -> Blocks:
     """Returns the tile for sequences of few or many rows on the current GPU."""
     width = next(width for width in (64, 128, MAX_HEAD_DIM) if head_dim <= width)
-    blocks = _BLOCKS[_architecture(), dtype.itemsize, width, rows]
-    if cache_dtype == dtype:
-        return blocks
-    return _QUANTIZED_BLOCKS.get((dtype.itemsize, width), blocks)
+    key = _architecture(), dtype.itemsize, width, rows
+    if burden is not None and (*key, burden) in _BURDENED_BLOCKS:
+        return _BURDENED_BLOCKS[*key, burden]
+    return _BLOCKS[key]
 
 
 def choose_num_splits(device: torch.device, num_programs: int, num_keys: int) -> int:
