@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import triton
 import triton.language as tl
 
-__all__ = ["LOWEST", "RowBlock", "add_exponentials", "load_logits", "row_block", "tanh"]
+from weldlm_kernels.hyperbolic import tanh
+
+__all__ = ["LOWEST", "RowBlock", "add_exponentials", "capped", "load_logits", "row_block"]
 
 # finite, so that a block of -inf does not give inf - inf
 LOWEST = tl.constexpr(-3.4028234663852886e38)  # of fp32
@@ -26,12 +28,19 @@ def row_block(vocab_size: int, *, most: int, logits_per_warp: int) -> RowBlock:
 
 
 @triton.jit
+def capped(logits, softcap):
+    """softcap * tanh(logits / softcap), the logits without a softcap."""
+    if softcap is not None:
+        logits = softcap * tanh(logits * (1.0 / softcap))
+    return logits
+
+
+@triton.jit
 def load_logits(row_ptr, columns, vocab_size, row_stride, softcap):
     """Loads logits (softcap * tanh(logits / softcap) with a softcap) as fp32, -inf past the end."""
     # a row is padded: masked at its stride, which is a multiple of 64, it is loaded in wide pieces
     logits = tl.load(row_ptr + columns, mask=columns < row_stride, other=0.0).to(tl.float32)
-    if softcap is not None:
-        logits = softcap * tanh(logits / softcap)
+    logits = capped(logits, softcap)
     return tl.where(columns < vocab_size, logits, float("-inf"))
 
 
@@ -43,11 +52,3 @@ def add_exponentials(maximum, total, logits):
     """
     larger = tl.maximum(maximum, tl.max(logits, axis=0))
     return larger, total * tl.exp(maximum - larger) + tl.sum(tl.exp(logits - larger), axis=0)
-
-
-@triton.jit
-def tanh(x):
-    # near 0 by its series, where 1 - 2 / (e^2x + 1) would cancel
-    s = x * x
-    series = x + x * s * (-1 / 3 + s * (2 / 15 + s * (-17 / 315 + s * (62 / 2835))))
-    return tl.where(s < 0.0625, series, 1 - 2 / (tl.exp(2 * x) + 1))

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
+from weldlm_kernels.hyperbolic import tanh
+
 __all__ = ["LOG2_E", "Modifiers", "capped_grad", "load_lse", "to_scores"]
 
 # exponentials are taken to base 2, which is what the hardware computes
@@ -67,19 +69,6 @@ def add_bias(scores, distance, lowest, highest, middle_ptr, reach, unit):
     else:
         scores += tl.load(middle_ptr + tl.where(lowest > 0, reach, -reach)) * unit
     return scores
-
-
-@triton.jit
-def tanh(x):
-    """Good to the last bits of fp32, also about 0 (Cephes, tanhf.c)."""
-    square = x * x
-    near = -5.70498872745e-3 * square + 2.06390887954e-2
-    near = near * square - 5.37397155531e-2
-    near = near * square + 1.33314422036e-1
-    near = near * square - 3.33332819422e-1
-    near = near * square * x + x
-    far = 1.0 - 2.0 / (tl.exp2(x * (2.0 * LOG2_E)) + 1.0)
-    return tl.where(tl.abs(x) < 0.625, near, far)
 
 
 @triton.jit

@@ -17,9 +17,9 @@ from weldlm_kernels.projection import project_in_chunks, split_rows
 from weldlm_kernels.vocabulary_rows import (
     LOWEST,
     add_exponentials,
+    capped,
     load_logits,
     row_block,
-    tanh,
 )
 
 __all__ = ["linear_cross_entropy"]
@@ -59,8 +59,7 @@ def cross_entropy_kernel(
     is_labelled = target != ignore_index
     is_inside = (target >= 0) & (target < vocab_size)
     target_logit = tl.load(row_ptr + target, mask=is_inside, other=0.0).to(tl.float32)
-    if softcap is not None:
-        target_logit = softcap * tanh(target_logit / softcap)
+    target_logit = capped(target_logit, softcap)
     if row_weights_ptr is not None:
         row_weight = tl.load(row_weights_ptr + row).to(tl.float32)
 

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from weldlm_kernels.attention.gpu_tiles import padded
+from weldlm_kernels.hyperbolic import tanh
 
 __all__ = [
     "LOG2_E",
@@ -178,16 +179,3 @@ def weigh(
             scores = softcap * tanh(scores / softcap)
         scores *= LOG2_E
     return scores
-
-
-@triton.jit
-def tanh(x):
-    """Within 2 roundings: near 0, where 1 - 2 / (exp(2 x) + 1) cancels, by Cephes' polynomial."""
-    z = x * x
-    p = -5.70498872745e-3 * z + 2.06390887954e-2
-    p = (p * z - 5.37397155531e-2) * z + 1.33314422036e-1
-    p = (p * z - 3.33332819422e-1) * z
-    small = x + x * p
-    large = 1.0 - 2.0 / (tl.exp2(tl.abs(x) * (2.0 * LOG2_E)) + 1.0)
-    large = tl.where(x < 0.0, -large, large)
-    return tl.where(tl.abs(x) < 0.625, small, large)
