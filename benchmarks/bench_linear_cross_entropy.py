@@ -15,6 +15,7 @@ from torch import Tensor
 from benchmarks.compare import Comparison
 from weldlm_kernels import linear_cross_entropy, use_backend
 from weldlm_kernels.linear_cross_entropy import reference
+from weldlm_kernels.linear_cross_entropy.options import LossOptions
 
 __all__ = ["comparisons"]
 
@@ -42,7 +43,9 @@ def fused(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, ...]
 
 
 def plain(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-    loss_sum, _ = reference.linear_cross_entropy(hidden, weight, None, targets, -100)
+    loss_sum, *_ = reference.linear_cross_entropy(
+        hidden, weight, None, targets, None, LossOptions()
+    )
     return loss_sum, *torch.autograd.grad(loss_sum, (hidden, weight))
 
 

@@ -35,8 +35,7 @@ class ParallelTransformer(nn.Module):
         self.norm = build_norm(config)
 
     def forward(self, batch: PackedBatch, labels: Tensor) -> Tensor:
-        context = LayerContext(batch=batch, table=self.table)
-        stream = self.tokens(batch.ids)
+        stream, context = self.tokens(batch.ids), LayerContext(batch=batch, table=self.table)
         for block in self.blocks:
             stream = block(stream, context)
         loss_sum, count = linear_cross_entropy(self.norm(stream), self.tokens.weight, labels)
@@ -47,19 +46,15 @@ def main(num_steps: int = 400) -> float:
     torch.manual_seed(0)
     model = ParallelTransformer(preset("llama-tiny", vocab_size=64, num_layers=2))
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    for step in range(num_steps):
+    for _ in range(num_steps):
         texts = torch.randint(64, (32, 10)).repeat(1, 2)
-        batch = PackedBatch.from_sequences(list(texts))
-        labels = texts.roll(-1, dims=1)  # of each token the next one
-        labels[:, [*range(9), -1]] = -100  # but chance, or past the end
-        loss = model(batch, labels.flatten())
-        optimizer.zero_grad()
+        labels = nn.functional.pad(texts[:, 10:], (9, 1), value=-100)  # what is read again
+        loss = model(PackedBatch.from_sequences(list(texts)), labels.flatten())
         loss.backward()
         optimizer.step()
-        if step % 50 == 0:
-            print(f"step {step}: loss {loss.item():.3f}")
+        optimizer.zero_grad()
     return loss.item()
 
 
 if __name__ == "__main__":
-    main()
+    print(f"loss {main():.3f}, of a guess 4.159")

@@ -16,6 +16,15 @@ settings.register_profile("weldlm", deadline=None)
 settings.load_profile("weldlm")
 
 
+MAX_WORKERS = 8  # each takes about a gigabyte
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker a core for the whole suite; none for named files, which start sooner alone."""
+    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return min(len(os.sched_getaffinity(0)), MAX_WORKERS) if is_whole else 0
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What is compiled and kept does not outlive the tests."""

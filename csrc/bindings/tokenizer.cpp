@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <chrono>
 #include <optional>
 #include <stdexcept>
 #include <tuple>
@@ -86,13 +87,29 @@ py::tuple encode_located(const Encoder& encoder, const py::str& text, Ids allowe
   return py::make_tuple(list_of(located.ids), ranges);
 }
 
+// Between groups of texts: takes the lock of the interpreter, ten times a second, to see signals.
+class SignalCheck {
+ public:
+  void operator()() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_ < std::chrono::milliseconds(100)) return;
+    last_ = now;
+    const py::gil_scoped_acquire locked;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
 template <typename Id>
 py::tuple encode_batch_as(const Encoder& encoder, const Utf8Texts& utf8, std::size_t num_threads,
                           const SpecialTokenPolicy& policy, const Surroundings& surroundings) {
   RaggedIds<Id> ragged;
   {
     const py::gil_scoped_release unlocked;
-    ragged = encoder.encode_batch<Id>(utf8.views(), num_threads, policy, surroundings);
+    ragged =
+        encoder.encode_batch<Id>(utf8.views(), num_threads, policy, surroundings, SignalCheck());
   }
   return py::make_tuple(array_of(std::move(ragged.ids)), array_of(std::move(ragged.offsets)));
 }

@@ -36,7 +36,7 @@ py::list train(WordPieceTrainer& trainer, std::int64_t vocab_size,
 py::bytes normalized(const Normalizer& normalizer, const py::str& text) {
   Utf8Texts utf8;
   NormalizedText result;
-  normalizer.normalize(NormalizedText(utf8.add(text), false), true, result);
+  normalizer.normalize(NormalizedText(utf8.add(text), Origins::none), true, result);
   return py::bytes(result.text());
 }
 

@@ -1,5 +1,6 @@
 #include "tokenizer/charsmap.hpp"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "tokenizer/code_points.hpp"
@@ -10,6 +11,9 @@ namespace {
 // A unit of Darts-clone. One that is not a value: label in bits 0 to 7, has_value in bit 8, and an
 // offset in bits 10 to 30, in units of 256 where bit 9 is set.
 constexpr std::uint32_t is_value_bit = std::uint32_t{1} << 31;
+
+// Of what stands for a character: more would let short texts fill the memory.
+constexpr std::size_t max_replacement_bytes = 1000;
 
 std::uint32_t offset_of(std::uint32_t unit) noexcept {
   return (unit >> 10) << ((unit & (1u << 9)) >> 6);
@@ -88,13 +92,15 @@ void Charsmap::check_units() const {
 
 void Charsmap::check_replacement(std::uint32_t unit) const {
   const std::size_t begin = units_[unit] & ~is_value_bit;
-  const std::size_t end = replacements_.find('\0', begin);
-  if ((units_[unit] & is_value_bit) == 0 || begin >= replacements_.size() ||
-      end == std::string_view::npos) {
+  const std::string_view rest =
+      replacements_.substr(std::min(begin, replacements_.size()), max_replacement_bytes + 1);
+  const std::size_t size = rest.find('\0');
+  if ((units_[unit] & is_value_bit) == 0 || size == std::string_view::npos) {
     refuse("the value of unit " + std::to_string(unit) + " is " + std::to_string(begin) +
-           ", which is not a replacement in " + std::to_string(replacements_.size()) + " bytes");
+           ", which is not a replacement of at most " + std::to_string(max_replacement_bytes) +
+           " bytes in " + std::to_string(replacements_.size()) + " bytes");
   }
-  const std::string_view text = replacements_.substr(begin, end - begin);
+  const std::string_view text = rest.substr(0, size);
   if (!is_valid_utf8(text)) {
     refuse("the replacement at byte " + std::to_string(begin) + " is not UTF-8");
   }

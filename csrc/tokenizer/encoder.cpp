@@ -145,7 +145,10 @@ class Encoder::Call {
       encode_normalized(text, nullptr);
       return;
     }
-    const NormalizedText source(text, ranges_ != nullptr || segmented_ != nullptr);
+    const Origins origins = segmented_ != nullptr ? Origins::whole
+                            : ranges_ != nullptr  ? Origins::offsets
+                                                  : Origins::none;
+    const NormalizedText source(text, origins);
     if (parts_.normalizer == nullptr) {
       encode_normalized(source.text(), &source);
       return;
@@ -347,7 +350,8 @@ LocatedIds Encoder::encode_located(std::string_view text, const SpecialTokenPoli
 template <typename Id>
 RaggedIds<Id> Encoder::encode_batch(std::span<const std::string_view> texts,
                                     std::size_t num_threads, const SpecialTokenPolicy& policy,
-                                    const Surroundings& surroundings) const {
+                                    const Surroundings& surroundings,
+                                    const std::function<void()>& pause) const {
   const TokenMask allowed = added_tokens_.mask_with(policy.allowed_ids);
   const TokenMask disallowed = added_tokens_.mask_of(policy.disallowed_ids);
   const auto& [before, after] = surroundings;
@@ -357,7 +361,8 @@ RaggedIds<Id> Encoder::encode_batch(std::span<const std::string_view> texts,
   ragged.offsets.resize(texts.size() + 1);
 
   // offsets[i + 1] first holds the number of ids of text i
-  parallel_for(group_ids.size(), num_threads, [&](std::size_t, std::size_t group) {
+  parallel_for(group_ids.size(), num_threads, [&](std::size_t worker, std::size_t group) {
+    if (worker == 0 && pause) pause();
     auto state = pool_.take();
     TokenSink sink;
     for (std::size_t i = begins[group]; i < begins[group + 1]; ++i) {
@@ -385,9 +390,11 @@ RaggedIds<Id> Encoder::encode_batch(std::span<const std::string_view> texts,
 
 template RaggedIds<std::uint16_t> Encoder::encode_batch(std::span<const std::string_view>,
                                                         std::size_t, const SpecialTokenPolicy&,
-                                                        const Surroundings&) const;
+                                                        const Surroundings&,
+                                                        const std::function<void()>&) const;
 template RaggedIds<std::uint32_t> Encoder::encode_batch(std::span<const std::string_view>,
                                                         std::size_t, const SpecialTokenPolicy&,
-                                                        const Surroundings&) const;
+                                                        const Surroundings&,
+                                                        const std::function<void()>&) const;
 
 }  // namespace weldlm

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -81,11 +82,13 @@ class Encoder {
   LocatedIds encode_located(std::string_view text, const SpecialTokenPolicy& policy) const;
 
   // The result does not depend on num_threads. Id is std::uint16_t, into which all ids must fit, or
-  // std::uint32_t.
+  // std::uint32_t. `pause` is called now and then on the calling thread, between texts; what it
+  // throws ends the call.
   template <typename Id>
   RaggedIds<Id> encode_batch(std::span<const std::string_view> texts, std::size_t num_threads,
                              const SpecialTokenPolicy& policy,
-                             const Surroundings& surroundings = {}) const;
+                             const Surroundings& surroundings = {},
+                             const std::function<void()>& pause = {}) const;
 
   // Gives back the memory of the word caches.
   void clear_cache() const noexcept { pool_.clear(); }

@@ -4,9 +4,9 @@
 
 namespace weldlm {
 
-NormalizedText::NormalizedText(std::string_view text, bool has_origins)
-    : text_(text), has_origins_(has_origins) {
-  if (!has_origins) return;
+NormalizedText::NormalizedText(std::string_view text, Origins origins)
+    : text_(text), kind_(origins) {
+  if (!has_origins()) return;
   origins_.reserve(text.size());
   for (std::size_t begin = 0; begin < text.size();) {
     const std::size_t end = begin + char_at(text, begin).size;
@@ -25,7 +25,7 @@ ByteRange NormalizedText::origin(std::size_t begin, std::size_t end) const noexc
 void NormalizedText::restart(const NormalizedText& source) {
   text_.clear();
   origins_.clear();
-  has_origins_ = source.has_origins_;
+  kind_ = source.kind_;
   begins_original_ = true;
   text_.reserve(source.text_.size());
 }
@@ -33,7 +33,7 @@ void NormalizedText::restart(const NormalizedText& source) {
 void NormalizedText::copy(const NormalizedText& source, std::size_t begin, std::size_t end) {
   if (text_.empty()) begins_original_ = source.begins_original_ && begin == 0;
   text_.append(source.text_, begin, end - begin);
-  if (!has_origins_) return;
+  if (!has_origins()) return;
   const auto first = source.origins_.begin();
   origins_.insert(origins_.end(), first + static_cast<std::ptrdiff_t>(begin),
                   first + static_cast<std::ptrdiff_t>(end));
@@ -43,27 +43,40 @@ void NormalizedText::replace(const NormalizedText& source, std::size_t begin, st
                              std::string_view bytes) {
   if (text_.empty()) begins_original_ = source.begins_original_ && begin == 0;
   text_ += bytes;
-  if (has_origins_) origins_.insert(origins_.end(), bytes.size(), source.origin(begin, end));
+  if (has_origins()) origins_.insert(origins_.end(), bytes.size(), source.origin(begin, end));
+}
+
+void NormalizedText::replace_at_end(const NormalizedText& source, std::size_t begin,
+                                    std::size_t end, std::string_view bytes) {
+  std::size_t shown = begin;
+  if (kind_ == Origins::offsets) {
+    shown = end - 1;
+    while (shown > begin && is_continuation(source.text_, shown)) --shown;
+  }
+  const bool begins_original =
+      text_.empty() ? source.begins_original_ && begin == 0 : begins_original_;
+  replace(source, shown, end, bytes);
+  begins_original_ = begins_original;
 }
 
 void NormalizedText::substitute(const NormalizedText& source, std::size_t begin,
                                 std::string_view bytes) {
   if (text_.empty()) begins_original_ = source.begins_original_ && begin == 0;
   text_ += bytes;
-  if (!has_origins_) return;
+  if (!has_origins()) return;
   const auto first = source.origins_.begin() + static_cast<std::ptrdiff_t>(begin);
   origins_.insert(origins_.end(), first, first + static_cast<std::ptrdiff_t>(bytes.size()));
 }
 
 void NormalizedText::truncate(std::size_t size) {
   text_.resize(size);
-  if (has_origins_) origins_.resize(size);
+  if (has_origins()) origins_.resize(size);
 }
 
 std::string normalized_text(const Normalizer* normalizer, std::string_view text) {
   if (normalizer == nullptr) return std::string(text);
   NormalizedText result;
-  normalizer->normalize(NormalizedText(text, false), true, result);
+  normalizer->normalize(NormalizedText(text, Origins::none), true, result);
   return std::string(result.text());
 }
 

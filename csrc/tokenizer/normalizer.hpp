@@ -19,14 +19,18 @@ struct ByteRange {
   bool operator==(const ByteRange&) const = default;
 };
 
+// What is remembered of where a byte comes from: nothing; all of what it stands for; or what the
+// offsets of the tokenizers library show of that.
+enum class Origins { none, whole, offsets };
+
 class NormalizedText {
  public:
   NormalizedText() = default;
-  // The text itself, each byte standing for its own character if `has_origins`.
-  NormalizedText(std::string_view text, bool has_origins);
+  // The text itself, each byte standing for its own character if origins are remembered.
+  NormalizedText(std::string_view text, Origins origins);
 
   std::string_view text() const noexcept { return text_; }
-  bool has_origins() const noexcept { return has_origins_; }
+  bool has_origins() const noexcept { return kind_ != Origins::none; }
 
   // Whether the text begins with what the original begins with.
   bool begins_original() const noexcept { return begins_original_; }
@@ -44,6 +48,10 @@ class NormalizedText {
   void replace(const NormalizedText& source, std::size_t begin, std::size_t end,
                std::string_view bytes);
 
+  // The same where offsets show the last character of [begin, end) only, which is not empty.
+  void replace_at_end(const NormalizedText& source, std::size_t begin, std::size_t end,
+                      std::string_view bytes);
+
   // Appends `bytes` that stand one by one for those of `source` from `begin` on.
   void substitute(const NormalizedText& source, std::size_t begin, std::string_view bytes);
 
@@ -52,8 +60,8 @@ class NormalizedText {
 
  private:
   std::string text_;
-  std::vector<ByteRange> origins_;  // of each byte, where has_origins_
-  bool has_origins_ = false;
+  std::vector<ByteRange> origins_;  // of each byte, where any are remembered
+  Origins kind_ = Origins::none;
   bool begins_original_ = true;
 };
 

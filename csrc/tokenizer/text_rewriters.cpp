@@ -114,7 +114,7 @@ void Replace::normalize(const NormalizedText& source, bool /*is_start*/,
     }
     if (count >= least_) {
       if (pos > copied) result.copy(source, copied, pos);
-      result.replace(source, pos, end, content_);
+      result.replace_at_end(source, pos, end, content_);
       copied = end;
     }
     pos = end;

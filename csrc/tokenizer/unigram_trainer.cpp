@@ -136,7 +136,7 @@ void UnigramTrainer::feed(std::span<const std::string_view> texts, std::size_t n
 void UnigramTrainer::count_words(std::string_view text, WordCounts& counts) const {
   NormalizedText normalized;
   if (normalizer_ != nullptr) {
-    normalizer_->normalize(NormalizedText(text, false), true, normalized);
+    normalizer_->normalize(NormalizedText(text, Origins::none), true, normalized);
     text = normalized.text();
   }
   for (std::size_t start = 0; start < text.size();) {

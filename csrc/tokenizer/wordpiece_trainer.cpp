@@ -102,7 +102,7 @@ void WordPieceTrainer::feed(std::span<const std::string_view> texts, std::size_t
 void WordPieceTrainer::count_words(std::string_view text, WordCounts& counts) const {
   NormalizedText normalized;
   if (normalizer_ != nullptr) {
-    normalizer_->normalize(NormalizedText(text, false), true, normalized);
+    normalizer_->normalize(NormalizedText(text, Origins::none), true, normalized);
     text = normalized.text();
   }
   if (pretokenizer_ == nullptr) {

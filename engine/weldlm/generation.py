@@ -84,7 +84,7 @@ def generate(
     model: GenerativeModel,
     tokenizer: Tokenizer | None,
     prompts: Sequence[str | Sequence[int]],
-    settings: SamplingSettings,
+    settings: SamplingSettings | None = None,
     *,
     batch_size: int = 16,
     max_batch_tokens: int = 2_048,
@@ -95,7 +95,7 @@ def generate(
         model: a `CausalLM`, or a `Seq2SeqLM`, for which prompts are sources.
         tokenizer: None only for ids without stop texts; the completions' texts are empty then.
         prompts: texts, or ids.
-        settings: how to choose tokens and when to end.
+        settings: how to choose tokens and when to end; the defaults where None.
         batch_size: most sequences under way at a time.
         max_batch_tokens: most tokens in one forward; longer prompts enter in chunks.
 
@@ -106,6 +106,7 @@ def generate(
     """
     if isinstance(prompts, str):
         raise ValueError(f"prompts is the text {prompts[:40]!r}; expected a list of prompts")
+    settings = SamplingSettings() if settings is None else settings
     encoded = [
         Prompt(row_id, encode_prompt(model.config, tokenizer, prompt))
         for row_id, prompt in enumerate(prompts)
@@ -124,13 +125,14 @@ def stream(
     model: GenerativeModel,
     tokenizer: Tokenizer,
     prompt: str | Sequence[int],
-    settings: SamplingSettings,
+    settings: SamplingSettings | None = None,
 ) -> Generator[str, None, Completion]:
     """Yields the completion of one prompt piece by piece, and returns it whole.
 
     A piece ends between characters; text that may be the beginning of a stop text is held back. The
     result and the errors are those of `generate` with this prompt alone.
     """
+    settings = SamplingSettings() if settings is None else settings
     ids = encode_prompt(model.config, tokenizer, prompt)
     sequence = _Sequence(model.config, tokenizer, Prompt(0, ids), settings)
     max_length = num_first_ids(model.config, len(ids)) + settings.max_tokens

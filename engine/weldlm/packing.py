@@ -7,6 +7,7 @@ libraries is packed at the border with `PackedBatch.from_padded` and its result 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,16 +70,24 @@ class PackedBatch:
         Raises:
             ValueError: the lengths need more tokens than there are.
         """
-        cumulative = torch.tensor([0, *lengths], dtype=torch.int64).cumsum(0)
-        used = int(cumulative[-1])
+        # numpy: torch would start its threads for this
+        counts = np.asarray(lengths, dtype=np.int64)
+        ends = counts.cumsum()
+        used = int(ends[-1]) if len(ends) else 0
         if used > ids.shape[0]:
             raise ValueError(f"lengths sum to {used}, but only {ids.shape[0]} ids were given")
-        shift = torch.tensor([0] * len(lengths) if starts is None else starts, dtype=torch.int64)
-        shift = (shift - cumulative[:-1]).repeat_interleave(cumulative.diff())
-        positions = torch.zeros_like(ids)
-        positions[:used] = (torch.arange(used) + shift).to(ids.device)
-        offsets = cumulative.to(torch.int32).to(ids.device)
-        return cls(ids, offsets, positions, max(lengths, default=0))
+        shift = counts - ends
+        if starts is not None:
+            shift += np.asarray(starts, dtype=np.int64)
+        positions = np.zeros(ids.shape[0], dtype=np.int64)
+        positions[:used] = np.arange(used) + shift.repeat(counts)
+        offsets = torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32))
+        return cls(
+            ids,
+            offsets.to(ids.device),
+            torch.from_numpy(positions).to(ids.device),
+            max(lengths, default=0),
+        )
 
     @classmethod
     def from_padded(

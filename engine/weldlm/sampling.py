@@ -47,12 +47,11 @@ class SamplingSettings:
         _require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1 (keep all)")
         _require(0 <= self.min_p <= 1, "min_p", self.min_p, "0 (keep all) to 1")
         _require(0 <= self.seed <= _MAX_SEED, "seed", self.seed, f"0 to {_MAX_SEED}")
-        _require(
-            not isinstance(self.stop, str) and all(self.stop),
-            "stop",
-            self.stop,
-            "a tuple of texts that are not empty",
-        )
+        _require(not isinstance(self.stop, str), "stop", self.stop, "a tuple of texts")
+        if not all(self.stop):
+            raise ValueError(
+                "stop has an empty text; expected texts of at least one character; leave it out"
+            )
         _require(
             all(stop_id >= 0 for stop_id in self.stop_ids),
             "stop_ids",

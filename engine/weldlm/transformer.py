@@ -21,6 +21,12 @@ __all__ = ["Transformer"]
 
 _INITIAL_STD = 0.02  # GPT-2 (Radford et al. 2019)
 
+_ADVICE = {
+    "vocab_size": "use the tokenizer that the model was trained with",
+    "context_length": "shorten the sequence",
+    "num_token_types": "give other token types, or none",
+}
+
 
 class Transformer(nn.Module):
     """Turns a packed batch into hidden states.
@@ -32,6 +38,7 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig, tokens: nn.Embedding | None = None) -> None:
         """Shares the token embedding `tokens` where given."""
         super().__init__()
+        self.context_length = config.context_length
         self.embedding = Embedding(config, tokens)
         self.table = self.local_table = None
         if config.positions == "rotary":
@@ -74,7 +81,18 @@ class Transformer(nn.Module):
 
         Returns:
             [T, hidden_size].
+
+        Raises:
+            ValueError: an id, position or token type is none that the model has (on a CPU; a GPU
+                stops with an assertion of its own).
         """
+        try:
+            return self._run(batch, cache, memory)
+        except IndexError:
+            self._refuse_unknown(batch)
+            raise
+
+    def _run(self, batch: PackedBatch, cache: Cache | None, memory: Memory | None) -> Tensor:
         context = LayerContext(
             batch=batch,
             cache=cache,
@@ -93,6 +111,16 @@ class Transformer(nn.Module):
             return stream
         return self.norm.add(update, stream)[0]
 
+    def _refuse_unknown(self, batch: PackedBatch) -> None:
+        """Raises where `batch` holds what no table of the model has."""
+        tokens, types = self.embedding.tokens, self.embedding.token_types
+        _refuse_outside("an id", batch.ids, tokens.num_embeddings, "vocab_size")
+        _refuse_outside("the position", batch.positions, self.context_length, "context_length")
+        if types is not None and batch.token_types is not None:
+            _refuse_outside(
+                "the token type", batch.token_types, types.num_embeddings, "num_token_types"
+            )
+
     def memorize(self, memory: Memory) -> Memory:
         """Returns `memory` with the keys and values of every cross-attention, for decoding."""
         return replace(
@@ -102,4 +130,13 @@ class Transformer(nn.Module):
                 for block in self.blocks
                 if isinstance(block, Block) and block.cross_attention is not None
             ),
+        )
+
+
+def _refuse_outside(what: str, values: Tensor, size: int, limit: str) -> None:
+    outside = values[(values < 0) | (values >= size)]
+    if len(outside):
+        raise ValueError(
+            f"the batch has {what} {outside[0].item()}; expected 0 to {size - 1}, the model's "
+            f"{limit} being {size}; {_ADVICE[limit]}"
         )

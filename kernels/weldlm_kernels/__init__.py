@@ -10,14 +10,17 @@ from weldlm_kernels.backend import Choice, explain, use_backend
 from weldlm_kernels.gated_mlp import activate, activate_gated
 from weldlm_kernels.layer_norm import layer_norm
 from weldlm_kernels.linear_cross_entropy import linear_cross_entropy
+from weldlm_kernels.linear_kl_divergence import linear_kl_divergence
+from weldlm_kernels.paged_attention import paged_attention
 from weldlm_kernels.quantized_linear import (
     QuantizedWeight,
     quantize_weight,
     quantized_linear,
 )
 from weldlm_kernels.rms_norm import rms_norm
-from weldlm_kernels.rotary import rotary
+from weldlm_kernels.rotary import rotary, rotary_in_place
 from weldlm_kernels.sampling import Penalties, sample
+from weldlm_kernels.write_kv import rotary_write_kv, write_kv
 
 __all__ = [
     "Choice",
@@ -29,10 +32,15 @@ __all__ = [
     "explain",
     "layer_norm",
     "linear_cross_entropy",
+    "linear_kl_divergence",
+    "paged_attention",
     "quantize_weight",
     "quantized_linear",
     "rms_norm",
     "rotary",
+    "rotary_in_place",
+    "rotary_write_kv",
     "sample",
     "use_backend",
+    "write_kv",
 ]

@@ -23,9 +23,9 @@ Backend = Literal["reference", "cpu", "gpu"]
 _GPU_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _CPU_DTYPES = (torch.float32,)
 
-# operation -> what its CPU backend is: a compiled path, the reference where that is as fast, or the
-# reference for want of a compiled path
-_CPU_PATHS: dict[str, Literal["compiled", "reference", "missing"]] = {
+# operation -> what its CPU backend is: a compiled path, PyTorch over chunks of rows where the
+# reference would take more memory, the reference where that is as good, or for want of another
+_CPU_PATHS: dict[str, Literal["compiled", "chunked", "reference", "missing"]] = {
     "attention": "compiled",
     "layer_norm": "compiled",
     "rms_norm": "compiled",
@@ -34,14 +34,15 @@ _CPU_PATHS: dict[str, Literal["compiled", "reference", "missing"]] = {
     "sampling": "missing",
     "quantized_linear": "missing",
     "linear_cross_entropy": "compiled",
+    "linear_kl_divergence": "chunked",
+    "paged_attention": "compiled",
+    "write_kv": "reference",
 }
 
 # (operation, backend) -> options that it cannot compute; a call with one takes the reference
 _GAPS: dict[tuple[str, Backend], tuple[str, ...]] = {
-    ("attention", "cpu"): ("softcap", "relative_bias"),
-    ("attention", "gpu"): ("window", "softcap", "relative_bias"),
-    ("linear_cross_entropy", "cpu"): ("softcap",),
-    ("linear_cross_entropy", "gpu"): ("softcap",),
+    ("attention", "cpu"): ("softcap", "relative_bias", "alibi_slopes", "dropout"),
+    ("paged_attention", "cpu"): ("softcap", "relative_bias", "alibi_slopes"),
 }
 
 
@@ -118,13 +119,14 @@ def _automatic(op: str, device: str, dtype: torch.dtype) -> Choice:
         return Choice(op, "reference", "there is no compiled CPU path")
     gaps = _GAPS.get((op, backend), ())
     exceptions = f"; the reference for {', '.join(gaps)}" if gaps else ""
-    return Choice(op, backend, _MERITS[backend] + exceptions)
+    merit = _MERITS["gpu" if backend == "gpu" else _CPU_PATHS[op]]
+    return Choice(op, backend, merit + exceptions)
 
 
 def _require(
     op: str, backend: Backend, device: str, dtype: torch.dtype, options: tuple[str, ...]
 ) -> Backend:
-    if backend == "reference" or (backend == "cpu" and _CPU_PATHS[op] != "compiled"):
+    if backend == "reference" or (backend == "cpu" and _CPU_PATHS[op] in ("reference", "missing")):
         return "reference"
     obstacle = _OBSTACLES[backend](op, device, dtype) or _gap(op, backend, options)
     if obstacle is not None:
@@ -187,4 +189,8 @@ _OBSTACLES: dict[Backend, Callable[[str, str, torch.dtype], str | None]] = {
     "cpu": _cpu_obstacle,
     "gpu": _gpu_obstacle,
 }
-_MERITS: dict[Backend, str] = {"cpu": "compiled CPU kernels", "gpu": "Triton kernels"}
+_MERITS = {
+    "compiled": "compiled CPU kernels",
+    "chunked": "PyTorch in chunks of rows, which keeps no logits",
+    "gpu": "Triton kernels",
+}

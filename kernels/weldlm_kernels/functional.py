@@ -45,8 +45,8 @@ def layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """As torch.nn.functional.layer_norm; fused over one dimension with a weight."""
-    if weight is not None and _takes_rows("layer_norm", input, normalized_shape, weight, bias):
+    """As torch.nn.functional.layer_norm; fused over one dimension."""
+    if eps >= 0 and _takes_rows("layer_norm", input, normalized_shape, weight, bias):
         return fused_layer_norm(input, weight, bias, eps=eps)
     return functional.layer_norm(input, list(normalized_shape), weight, bias, eps)
 
@@ -57,8 +57,8 @@ def rms_norm(
     weight: Tensor | None = None,
     eps: float | None = None,
 ) -> Tensor:
-    """As torch.nn.functional.rms_norm; fused over one dimension with a weight."""
-    if weight is not None and _takes_rows("rms_norm", input, normalized_shape, weight, None):
+    """As torch.nn.functional.rms_norm; fused over one dimension."""
+    if (eps is None or eps >= 0) and _takes_rows("rms_norm", input, normalized_shape, weight, None):
         eps = torch.finfo(input.dtype).eps if eps is None else eps
         return fused_rms_norm(input, weight, eps=eps)
     return functional.rms_norm(input, list(normalized_shape), weight, eps)
@@ -129,11 +129,16 @@ def linear_cross_entropy(
         options: how PyTorch is to compute it; with any, PyTorch does.
     """
     ignored = -100 if ignore_index is None else ignore_index
-    is_plain = weight is None and label_smoothing == 0.0 and options is None
+    is_plain = weight is None and options is None and 0 <= label_smoothing <= 1
     is_summed = reduction in ("mean", "sum") and target.dtype == torch.int64
     if is_plain and is_summed and _takes_projection(input, linear_weight, linear_bias, target):
         loss_sum, count = fused_linear_cross_entropy(
-            input, linear_weight, target, bias=linear_bias, ignore_index=ignored
+            input,
+            linear_weight,
+            target,
+            bias=linear_bias,
+            ignore_index=ignored,
+            label_smoothing=label_smoothing,
         )
         # PyTorch returns the dtype of the logits
         return (loss_sum if reduction == "sum" else loss_sum / count).to(input.dtype)
@@ -154,10 +159,10 @@ def linear_cross_entropy(
 
 
 def _takes_rows(
-    op: str, x: Tensor, shape: Sequence[int], weight: Tensor, bias: Tensor | None
+    op: str, x: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None
 ) -> bool:
     """Whether the fused norm computes just what PyTorch would."""
-    parts = (weight,) if bias is None else (weight, bias)
+    parts = [part for part in (weight, bias) if part is not None]
     return (
         len(shape) == 1
         and x.numel() > 0

@@ -11,6 +11,7 @@ __all__ = [
     "COLUMN_TILE",
     "MAX_WIDTH",
     "RowTile",
+    "load_factor",
     "load_sum",
     "num_multiprocessors",
     "num_programs",
@@ -55,10 +56,11 @@ def row_tile(hidden_size: int) -> RowTile:
     return RowTile(rows=rows, columns=columns, warps=warps, stages=stages)
 
 
-def num_programs(rows: int, tile: RowTile, device: torch.device) -> int:
-    """Returns how many programs share `rows` when each strides over several tiles."""
+def num_programs(rows: int, hidden_size: int, tile: RowTile, device: torch.device) -> int:
+    """Returns how many programs share the rows of a column of tiles, each striding over several."""
     resident = num_multiprocessors(device) * _WARPS_PER_MULTIPROCESSOR // tile.warps
-    return min(triton.cdiv(rows, tile.rows), resident)
+    of_column = max(1, resident // triton.cdiv(hidden_size, tile.columns))
+    return min(triton.cdiv(rows, tile.rows), of_column)
 
 
 @cache
@@ -77,6 +79,18 @@ def load_sum(x_ptr, residual_ptr, offset, mask):
         s += tl.load(residual_ptr + offset, mask=mask, other=0.0).to(tl.float32)
         s = s.to(residual_ptr.dtype.element_ty).to(tl.float32)
     return s
+
+
+@triton.jit
+def load_factor(weight_ptr, column, mask, weight_offset):
+    """Loads weight (+ weight_offset) as fp32, 1 without a weight."""
+    if weight_ptr is None:
+        factor = tl.full(column.shape, 1.0, tl.float32)
+    else:
+        factor = tl.load(weight_ptr + column, mask=mask, other=0.0).to(tl.float32)
+        if weight_offset is not None:
+            factor += weight_offset
+    return factor
 
 
 @triton.jit

@@ -13,7 +13,7 @@ namespace {
 
 std::string normalized(const Normalizer& normalizer, std::string_view text) {
   NormalizedText result;
-  normalizer.normalize(NormalizedText(text, false), true, result);
+  normalizer.normalize(NormalizedText(text, Origins::none), true, result);
   return std::string(result.text());
 }
 
@@ -95,7 +95,8 @@ void normalizes_to_the_forms() {
 void origins_are_those_of_the_characters() {
   NormalizedText result;
   const std::string text = "\xC3\x89\x01\xE4\xB8\xAD";
-  BertNormalizer({true, true, true, true}).normalize(NormalizedText(text, true), true, result);
+  BertNormalizer({true, true, true, true})
+      .normalize(NormalizedText(text, Origins::whole), true, result);
 
   check(result.text() == "e \xE4\xB8\xAD ", "the text");
   check(result.origin(0, 1) == ByteRange{0, 2}, "a letter stands for its accent too");
@@ -110,7 +111,7 @@ void stays_inside_any_bytes() {
     const std::string text = random_text(random, changing_bytes, 10);
     for (const auto& normalizer : normalizers) {
       NormalizedText result;
-      normalizer->normalize(NormalizedText(text, true), true, result);
+      normalizer->normalize(NormalizedText(text, Origins::whole), true, result);
       check(result.text() == normalized(*normalizer, text), "origins do not change the text");
       for (std::size_t i = 0; i < result.text().size(); ++i) {
         const ByteRange place = result.origin(i, i + 1);

@@ -15,7 +15,7 @@ std::string normalized(const std::string& blob, std::string_view text) {
   const SpieceNormalizer normalizer(std::make_shared<Charsmap>(blob), {true, true, true, false},
                                     {"ba"});
   NormalizedText result;
-  normalizer.normalize(NormalizedText(text, true), true, result);
+  normalizer.normalize(NormalizedText(text, Origins::whole), true, result);
   check(!result.has_origins() || result.origin(0, result.text().size()).end <= text.size(),
         "origins are in the text");
   return std::string(result.text());
@@ -39,7 +39,7 @@ void origins_are_what_the_text_came_from() {
   const SpieceNormalizer normalizer(std::make_shared<Charsmap>(small_blob()),
                                     {true, true, true, false}, {});
   NormalizedText result;
-  normalizer.normalize(NormalizedText("  cbb  d ", true), true, result);
+  normalizer.normalize(NormalizedText("  cbb  d ", Origins::whole), true, result);
   check(result.text() ==
             "\xE2\x96\x81"
             "c"
@@ -80,6 +80,19 @@ void damage_is_refused_or_harmless() {
   check(num_refused > 5000, "damage is found");
 }
 
+void a_long_replacement_is_refused() {
+  const std::string end = "x" + std::string(1000, 'y') + std::string(1, '\0');
+  const std::string blob = small_blob();
+  const std::size_t tail = blob.size() - 6;
+  const Charsmap charsmap(blob.substr(0, tail) + end.substr(1));
+  check(charsmap.shortest("a")->replacement.size() == 1000, "the longest one that is taken");
+  const auto build = [&] { static_cast<void>(Charsmap(blob.substr(0, tail) + end)); };
+  check(holds(refusal(build),
+              "the value of unit 512 is 0, which is not a replacement of at most "
+              "1000 bytes in 1002 bytes"),
+        "one byte more");
+}
+
 void any_bytes_are_normalized() {
   std::mt19937 random(32);
   for (int round = 0; round < 300; ++round) {
@@ -94,5 +107,6 @@ int main() {
   weldlm::test::the_longest_rule_holds();
   weldlm::test::origins_are_what_the_text_came_from();
   weldlm::test::damage_is_refused_or_harmless();
+  weldlm::test::a_long_replacement_is_refused();
   weldlm::test::any_bytes_are_normalized();
 }

@@ -149,6 +149,7 @@ def test_normalized_tokens_match_as_in_tokenizers(name: str, special: bool, text
 
     assert ids == theirs.encode(text).ids
     assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=False)
+    assert ours.decode(ids, skip_special_tokens=True) == theirs.decode(ids)
 
 
 def test_special_token_is_refused_as_it_is_written() -> None:

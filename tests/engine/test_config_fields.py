@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.engine.tiny_models import tiny_model
+from weldlm.packing import PackedBatch
 from weldlm.weights import load_config, load_pretrained, save_pretrained
 from weldlm.weights.config_fields import check_fields
+
+transformers = pytest.importorskip("transformers")
 
 WRONG: dict[str, list[Any]] = {
     "n_head": [0, -1, 1.5, "4", True, None, [], 10**30],
@@ -106,3 +110,40 @@ def test_a_context_beyond_all_memory_is_refused(folder: Path) -> None:
 
     with pytest.raises(ValueError, match="positions of a context_length of 2,147,483,647 takes at"):
         load_pretrained(folder)
+
+
+def test_roberta_without_a_padding_id_is_refused_by_name(folder: Path) -> None:
+    rewrite(folder, **(transformers.RobertaConfig().to_dict() | {"pad_token_id": None}))
+
+    with pytest.raises(ValueError, match=r"the field pad_token_id is None; expected an id"):
+        load_config(folder)
+
+
+def test_ids_that_the_model_does_not_know_are_ignored_aloud(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rewrite(folder, bos_token_id=97, eos_token_id=[1_000, 96, 5])
+
+    config = load_config(folder)
+
+    assert (config.bos_id, config.eos_id, config.more_eos_ids) == (None, 96, (5,))
+    assert "bos_token_id 97 is ignored: the model has a vocab_size of 97" in caplog.text
+    assert "eos_token_id 1000 is ignored" in caplog.text
+
+
+def test_logits_with_unknown_ids_are_those_of_transformers(folder: Path) -> None:
+    rewrite(folder, bos_token_id=1_000, eos_token_id=2_000)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+
+    with torch.no_grad():
+        logits = load_pretrained(folder).logits(PackedBatch.from_sequences([[5, 6, 7]]))
+
+        torch.testing.assert_close(logits, theirs(torch.tensor([[5, 6, 7]])).logits[0])
+
+
+def test_start_of_a_decoder_beyond_the_vocabulary_is_refused(folder: Path) -> None:
+    fields = transformers.T5Config(vocab_size=97, decoder_start_token_id=97).to_dict()
+    rewrite(folder, **fields)
+
+    with pytest.raises(ValueError, match="decoder_start_id is 97; expected an id below vocab_size"):
+        load_config(folder)

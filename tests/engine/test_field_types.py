@@ -4,25 +4,33 @@ from typing import Any
 import numpy as np
 import pytest
 
-from weldlm.config import preset
+from weldlm.config import ModelConfig, preset
 from weldlm.generation import BatchLimits
 from weldlm.sampling import SamplingSettings
 from weldlm.train_settings import TrainSettings
 
 
+def training(**fields: Any) -> TrainSettings:
+    return TrainSettings(**{"steps": 1} | fields)
+
+
+def tiny_gpt(**fields: Any) -> ModelConfig:
+    return preset("gpt2-tiny", **fields)
+
+
 @pytest.mark.parametrize(
     ("build", "name", "value"),
     [
-        (TrainSettings, "steps", 1.5),
-        (lambda **fields: TrainSettings(steps=1, **fields), "rows_per_step", 2.0),
-        (lambda **fields: TrainSettings(steps=1, **fields), "rows_per_step", None),
-        (lambda **fields: TrainSettings(steps=1, **fields), "eval_every", "2"),
+        (training, "steps", 1.5),
+        (training, "rows_per_step", 2.0),
+        (training, "rows_per_step", None),
+        (training, "eval_every", "2"),
         (SamplingSettings, "max_tokens", 1.5),
         (SamplingSettings, "top_k", "5"),
         (BatchLimits, "batch_size", 1.5),
-        (lambda **fields: preset("gpt2-tiny", **fields), "num_layers", 2.5),
+        (tiny_gpt, "num_layers", 2.5),
     ],
-    ids=str,
+    ids=lambda x: getattr(x, "__name__", str(x)),
 )
 def test_what_is_no_integer_is_refused_by_name(
     build: Callable[..., Any], name: str, value: object

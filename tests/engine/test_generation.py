@@ -205,3 +205,10 @@ def test_ids_of_numpy_and_torch_are_ids() -> None:
 def test_stop_texts_without_a_tokenizer_are_refused() -> None:
     with pytest.raises(ValueError, match=r"stop is \('x',\), but there is no tokenizer"):
         generate(tiny_model(), None, [[1]], SamplingSettings(stop=("x",)))
+
+
+def test_settings_left_out_are_the_defaults() -> None:
+    model, prompts = tiny_model(), random_prompts(5, 3)
+
+    assert generate(model, None, prompts) == generate(model, None, prompts, SamplingSettings())
+    assert generate(model, None, prompts, None) == generate(model, None, prompts)

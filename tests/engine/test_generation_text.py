@@ -241,6 +241,12 @@ def test_an_empty_prompt_starts_from_the_first_token_there_is(
     )
 
 
+def test_stream_without_settings_takes_the_defaults(tokenizer: Tokenizer) -> None:
+    model = ScriptedModel([tokenizer.encode("a")[0]] * 200, context_length=200)
+
+    assert "".join(stream(model, tokenizer, "?")) == "a" * SamplingSettings().max_tokens
+
+
 def test_stream_refuses_a_bad_prompt_before_the_first_piece(tokenizer: Tokenizer) -> None:
     with pytest.raises(ValueError, match="the prompt has 70 tokens"):
         stream(tiny_model(), tokenizer, "x" * 70, SamplingSettings())

@@ -1,7 +1,9 @@
 """Prefix spaces and trimmed offsets of byte-level BPE against the tokenizers library."""
 
+import functools
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import hypothesis.strategies as st
@@ -199,3 +201,53 @@ def test_trimming_twice_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="post_processor trims offsets more than once"):
         Tokenizer.from_file(path)
+
+
+REPLACED = {
+    "shorter": ("ab", "c"),
+    "much-shorter": ("abc", "xy"),
+    "longer": ("a", "bcd"),
+    "as-long": ("ab", "cd"),
+    "wider": ("ab", "\xe9"),
+    "of-two-bytes": ("\xe9a", "b"),
+    "spaces": ("  ", " "),
+}
+
+
+@functools.cache
+def both_replacing(name: str) -> tuple[Tokenizer, Any]:
+    pattern, text = REPLACED[name]
+    document = json.loads(content("json-llama"))
+    steps = [{"type": "Prepend", "prepend": "\u2581"}]
+    steps.append({"type": "Replace", "pattern": {"String": pattern}, "content": text})
+    document["normalizer"] = {"type": "Sequence", "normalizers": steps}
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "tokenizer.json"
+        path.write_text(json.dumps(document))
+        return Tokenizer.from_file(path), tokenizers.Tokenizer.from_file(str(path))
+
+
+@pytest.mark.parametrize("name", REPLACED)
+@settings(max_examples=50)
+@given(parts=st.lists(st.sampled_from(["a", "b", "c", "\xe9", " ", "the", "ab", "abc", "\u4e2d"])))
+def test_offsets_of_replaced_text_are_those_of_tokenizers(name: str, parts: list[str]) -> None:
+    ours, theirs = both_replacing(name)
+    text = "".join(parts)
+
+    found = ours.encode_with_offsets(text, add_special_tokens=False)
+    expected = theirs.encode(text, add_special_tokens=False)
+
+    assert found.ids == expected.ids
+    assert [tuple(row) for row in found.offsets.tolist()] == expected.offsets
+
+
+def test_replacement_over_a_border_is_not_trusted(tmp_path: Path) -> None:
+    document = json.loads(content("json-llama"))
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "special": True}
+    document["added_tokens"] = [{"id": 1, "content": "<s>", "normalized": True, **flags}]
+    document["normalizer"] = {"type": "Replace", "pattern": {"String": "ab"}, "content": "<s>"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    ours = Tokenizer.from_file(tmp_path / "tokenizer.json")
+
+    assert ours.encode_segments([("ab", True)]) == [1]
+    assert 1 not in ours.encode_segments([("a", False), ("b", True)])

@@ -317,3 +317,15 @@ def test_loss_of_the_users_own_is_kept() -> None:
     weldlm.patch(model)
 
     assert model(**batch).loss.item() == pytest.approx(before.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("label", [97, -5])
+@pytest.mark.parametrize("family", ["gpt2", "bert", "t5", "bart"])
+def test_label_outside_the_vocabulary_is_refused(family: str, label: int) -> None:
+    model = tiny_model(family)
+    batch = batch_of(model)
+    batch["labels"][1, 1] = label
+    weldlm.patch(model)
+
+    with pytest.raises(ValueError, match=rf"labels hold the id {label}; expected ids from 0 to 96"):
+        model(**batch)

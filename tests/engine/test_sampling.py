@@ -235,7 +235,7 @@ def test_scores_that_are_not_finite_are_reported_with_their_row(
         ({"min_p": 1.5}, r"min_p is 1.5; expected 0 \(keep all\) to 1"),
         ({"seed": -1}, "seed is -1; expected 0 to 9223372036854775807"),
         ({"stop": "end"}, "stop is 'end'; expected a tuple of texts"),
-        ({"stop": ("",)}, r"stop is \('',\); expected a tuple of texts that are not empty"),
+        ({"stop": ("",)}, "stop has an empty text; expected texts of at least one"),
         ({"stop_ids": (-3,)}, r"stop_ids is \(-3,\); expected ids of at least 0"),
     ],
     ids=lambda value: str(value)[:30] if isinstance(value, dict) else "",

@@ -83,3 +83,24 @@ def test_an_empty_batch_has_no_loss() -> None:
         loss_sum, count = tiny_model()(PackedBatch.from_sequences([]), labels)
 
     assert (float(loss_sum), int(count)) == (0.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "ids", "message"),
+    [
+        ("gpt2-tiny", [1, 97], "has an id 97; expected 0 to 96, the model's vocab_size being 97"),
+        ("gpt2-tiny", [-1], "has an id -1; expected 0 to 96"),
+        (
+            "gpt2-tiny",
+            [1] * 65,
+            "has the position 64; expected 0 to 63, the model's",
+        ),
+        ("llama-tiny", [1] * 65, "has the position 64; expected 0 to 63"),
+    ],
+    ids=["id", "negative-id", "learned-position", "rotary-position"],
+)
+def test_what_no_table_has_is_refused(name: str, ids: list[int], message: str) -> None:
+    model = tiny_model(name)
+
+    with pytest.raises(ValueError, match=message):
+        model.logits(PackedBatch.from_sequences([ids]))

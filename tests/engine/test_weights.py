@@ -237,3 +237,35 @@ def test_what_a_format_cannot_hold_is_refused_by_name(
 
     with pytest.raises(ValueError, match=message):
         save_pretrained(model, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["float16", "torch.bfloat16", "float64"])
+def test_dtype_may_be_named(tmp_path: Path, name: str) -> None:
+    model, dtype = tiny_model(), getattr(torch, name.removeprefix("torch."))
+    save_pretrained(model, tmp_path)
+
+    loaded = load_pretrained(tmp_path, dtype=name)
+
+    assert torch.equal(loaded.head_weight, model.head_weight.to(dtype))
+
+
+def test_dtype_auto_is_that_of_the_file(tmp_path: Path) -> None:
+    save_pretrained(tiny_model(), tmp_path, dtype="float16")
+
+    assert load_pretrained(tmp_path, dtype="auto").head_weight.dtype == torch.float16
+
+
+@pytest.mark.parametrize("dtype", ["fp32", torch.int64, 32], ids=str)
+def test_dtype_of_no_weights_is_refused(tmp_path: Path, dtype: Any) -> None:
+    save_pretrained(tiny_model(), tmp_path)
+
+    with pytest.raises(ValueError, match=rf"dtype is {dtype!r}; expected 'float32', 'float16'"):
+        load_pretrained(tmp_path, dtype=dtype)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "cpu:x"])
+def test_device_that_is_not_there_is_refused(tmp_path: Path, device: str) -> None:
+    save_pretrained(tiny_model(), tmp_path)
+
+    with pytest.raises(ValueError, match=rf"device '{device}' is not available here; use cpu"):
+        load_pretrained(tmp_path, device=device)

@@ -6,19 +6,31 @@ import torch
 
 from tests.kernels.compiler import Case, compile_for, compile_launches
 from weldlm_kernels.attention import gpu
-from weldlm_kernels.attention.gpu_backward import attention_bwd_delta_kernel
+from weldlm_kernels.attention.gpu_backward_delta import attention_bwd_delta_kernel
 from weldlm_kernels.attention.gpu_sizes import DELTA_ROWS
+from weldlm_kernels.attention.options import Options
 
 HEAD_DIMS = [16, 40, 64, 80, 96, 128, 192, 256]
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
-SAMPLED = [(64, torch.bfloat16, True), (128, torch.bfloat16, True)]
+
+DROPOUT = {"dropout_p": 0.1, "dropout_seed": torch.zeros(1, dtype=torch.int64)}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "window": {"window": 48},
+    "dropout": DROPOUT,
+    "gemma": {"window": 48, "softcap": 50.0},
+    "t5": {"relative_bias": torch.zeros(32, 8)} | DROPOUT,
+    "alibi": {"alibi_slopes": torch.zeros(8)} | DROPOUT,
+}
+SAMPLED = [("plain", 64, True), ("gemma", 128, True), ("t5", 64, False)]
 
 
-def case(head_dim: int, dtype: torch.dtype, is_causal: bool) -> Case:
+def case(name: str, head_dim: int, dtype: torch.dtype, is_causal: bool) -> Case:
     def compile_looping(arch: int) -> list[Any]:
         q, lse = torch.zeros(64, 8, head_dim, dtype=dtype), torch.zeros(8, 64)
         offsets = torch.zeros(3, dtype=torch.int32)
-        settings = (offsets, offsets, 64, 64, is_causal, None, 0.1)
+        plain = Options(is_causal, None, 0.1, None, 128, not is_causal, None, None, 0.0, None)
+        settings = (offsets, offsets, 64, 64, plain._replace(**OPTIONS[name]))
 
         def launch() -> None:
             gpu.attention(q, q, q, *settings)
@@ -27,13 +39,14 @@ def case(head_dim: int, dtype: torch.dtype, is_causal: bool) -> Case:
         forward, _, backward_kv, backward_q = compile_launches(arch, launch)
         return [forward, backward_kv, backward_q]
 
+    is_sampled = dtype == torch.bfloat16 and (name, head_dim, is_causal) in SAMPLED
     return Case(
-        f"attention-{head_dim}-{dtype}-{'causal' if is_causal else 'full'}",
+        f"attention-{name}-{head_dim}-{dtype}-{'causal' if is_causal else 'full'}",
         compile_looping,
         # fp32 is multiplied in fp32, which tensor cores cannot
         has_dot=dtype != torch.float32,
         is_streaming=True,
-        is_slow=(head_dim, dtype, is_causal) not in SAMPLED,
+        is_slow=not is_sampled,
     )
 
 
@@ -43,9 +56,19 @@ def compile_delta(arch: int) -> list[Any]:
     return [compile_for(arch, attention_bwd_delta_kernel, x, x, delta, 1024, 128, **sizes)]
 
 
-CASES = [Case("attention-delta", compile_delta, is_streaming=True)] + [
-    case(head_dim, dtype, is_causal)
+PLAIN = [
+    case("plain", head_dim, dtype, is_causal)
     for head_dim in HEAD_DIMS
     for dtype in DTYPES
     for is_causal in (True, False)
 ]
+# what the options add depends on tiles alone, and these have one for each width
+MODIFIED = [
+    case(name, head_dim, dtype, is_causal)
+    for name in OPTIONS
+    if name != "plain"
+    for head_dim in (64, 128, 256)
+    for dtype in (torch.bfloat16, torch.float32)
+    for is_causal in (True, False)
+]
+CASES = [Case("attention-delta", compile_delta, is_streaming=True), *PLAIN, *MODIFIED]

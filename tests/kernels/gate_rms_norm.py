@@ -7,29 +7,30 @@ import torch
 from tests.kernels.compiler import Case, compile_launches
 from weldlm_kernels.rms_norm import gpu
 
-SAMPLED = [(768, torch.float32), (16384, torch.bfloat16)]
-WIDTHS = [64, 256, 512, 768, 1024, 2048, 4096, 8192, 16384]
+SAMPLED = [(768, torch.float32), (65536, torch.bfloat16)]
+WIDTHS = [64, 256, 512, 768, 1024, 2048, 4096, 8192, 16384, 65536]
 
 
-def case(hidden_size: int, stream_dtype: torch.dtype) -> Case:
+def case(hidden_size: int, stream_dtype: torch.dtype, weight_offset: float = 0.0) -> Case:
     def compile_both(arch: int) -> list[Any]:
         x = torch.zeros(64, hidden_size, dtype=torch.bfloat16)
         stream = torch.zeros(64, hidden_size, dtype=stream_dtype)
         weight, rstd = torch.ones(hidden_size), torch.ones(64)
 
         def launch() -> None:
-            gpu.rms_norm(x, weight, stream, 1e-6)
-            gpu.rms_norm_backward(x, stream, stream, weight, rstd)
+            gpu.rms_norm(x, weight, stream, 1e-6, weight_offset)
+            gpu.rms_norm_backward(x, stream, stream, weight, rstd, weight_offset)
 
         return compile_launches(arch, launch)
 
     return Case(
-        f"rms_norm-{hidden_size}-{stream_dtype}",
+        f"rms_norm-{hidden_size}-{stream_dtype}{'-offset' if weight_offset else ''}",
         compile_both,
         is_streaming=True,
         max_registers=128,  # 16 warps on a multiprocessor (row_tiles.py)
-        is_slow=(hidden_size, stream_dtype) not in SAMPLED,
+        is_slow=(hidden_size, stream_dtype) not in SAMPLED or weight_offset != 0.0,
     )
 
 
 CASES = [case(width, dtype) for width in WIDTHS for dtype in (torch.float32, torch.bfloat16)]
+CASES += [case(width, torch.bfloat16, 1.0) for width in (2048, 8192, 65536)]

@@ -1,6 +1,7 @@
 """Compares an operation and its gradients with the reference in fp64."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ def assert_equals_reference(
 
     Args:
         call: returns a tensor or a tuple of tensors; each floating-point input gets a gradient.
-        backend: `gpu` runs in Triton's interpreter.
+        backend: `gpu` runs in Triton's interpreter unless the inputs are on a GPU.
         floor: see `assert_within_tolerance`.
     """
     exact_inputs = {name: _in_fp64(tensor) for name, tensor in inputs.items()}
@@ -41,11 +42,13 @@ def outputs_and_gradients(
 ) -> dict[str, Tensor]:
     """Runs `call` forward, then backward from fixed random gradients of the outputs."""
     leaves = {name: _as_leaf(tensor) for name, tensor in inputs.items()}
-    with interpret(), use_backend(backend):
+    is_on_gpu = any(x is not None and x.is_cuda for x in leaves.values())
+    with nullcontext() if is_on_gpu else interpret(), use_backend(backend):
         result = call(**leaves)
         outputs = result if isinstance(result, tuple) else (result,)
         differentiable = [output for output in outputs if output.requires_grad]
-        torch.autograd.backward(differentiable, [_gradient_of(out) for out in differentiable])
+        if differentiable:
+            torch.autograd.backward(differentiable, [_gradient_of(out) for out in differentiable])
     found = {f"output {i}": output.detach() for i, output in enumerate(outputs)}
     return found | {
         f"grad {name}": _gradient(leaf)
@@ -61,7 +64,7 @@ def _gradient(leaf: Tensor) -> Tensor:
 def _gradient_of(output: Tensor) -> Tensor:
     """Random values that bf16 holds, and so the same in each dtype."""
     generator = torch.Generator().manual_seed(output.numel())
-    return torch.randn(output.shape, generator=generator).bfloat16().to(output.dtype)
+    return torch.randn(output.shape, generator=generator).bfloat16().to(output)
 
 
 def _as_leaf(tensor: Tensor | None) -> Tensor | None:

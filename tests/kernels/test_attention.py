@@ -61,6 +61,8 @@ CASES = {
     "wider-values": Case((20, 45), (33, 45), head_dim=24, value_dim=40),
     "narrower-values": Case((20, 45), (33, 45), head_dim=40, value_dim=24),
 }
+# arguments of the operation between scale and backend
+NO_OPTIONS = (None, 128, False, None, None, 0.0, None)
 # what differs between dtypes: tiles, and the casts around each product
 SAMPLE = ["one-long-many-short", "fewer-keys", "grouped-heads", "head-80", "more-keys-full"]
 
@@ -312,7 +314,7 @@ def test_inference_equals_training(backend: Backend, dtype: torch.dtype) -> None
 def test_operations_obey_the_rules_of_torch_library(backend: Backend) -> None:
     case = Case((4, 3), (6, 3), num_heads=1, num_behind=1, scale=0.3)
     inputs = {name: x.nan_to_num() for name, x in make_inputs(case, torch.float32).items()}
-    settings = (*packed(case).values(), backend)
+    settings = (*packed(case).values(), *NO_OPTIONS, backend)
     leaves = [x.requires_grad_() for x in inputs.values()]
 
     with interpret():

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from tests.kernels.interpreter import interpret
 from tests.kernels.oracle import assert_equals_reference
-from tests.kernels.test_attention import Case, call, make_inputs, packed
+from tests.kernels.test_attention import NO_OPTIONS, Case, call, make_inputs, packed
 from weldlm_kernels import attention, explain, use_backend
+from weldlm_kernels.backend import Backend
 
 WINDOWED = {
     "causal": Case((5, 130, 300), window=7),
@@ -127,17 +129,21 @@ def test_a_window_as_long_as_the_sequences_changes_nothing() -> None:
 def test_windowed_attention_obeys_the_rules_of_torch_library() -> None:
     case = Case((9, 3), window=4, scale=0.3)
     leaves = [x.requires_grad_() for x in make_inputs(case, torch.float32).values()]
-    settings = (*packed(case).values(), "cpu")
+    settings = (*packed(case).values(), *NO_OPTIONS, "cpu")
 
     torch.library.opcheck(torch.ops.weldlm.attention.default, (*leaves, *settings))
 
 
-OPTIONS = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "softcap": {"softcap": 0.8},
     "bias": {"relative_bias_max_distance": 20},
     "bias-both-ways": {"relative_bias_max_distance": 20, "relative_bias_is_bidirectional": True},
+    "alibi": {"alibi_slopes": torch.tensor([0.5, 0.1])},
+    "dropout": {"dropout_p": 0.3, "dropout_seed": torch.tensor([2**40 + 5])},
     "all": {"softcap": 0.8, "relative_bias_max_distance": 20},
 }
+OPTIONS["all"] |= OPTIONS["alibi"] | OPTIONS["dropout"]
+BIASED = ("bias", "bias-both-ways", "all")
 
 
 def call_with(
@@ -157,7 +163,7 @@ def call_with(
 @pytest.mark.parametrize(
     "case",
     [
-        Case((9, 0, 30, 5), num_heads=4, num_kv_heads=2, num_behind=2, window=12),
+        Case((9, 0, 30, 5), num_heads=2, num_kv_heads=1, num_behind=2, window=12),
         Case((9, 30), (14, 40), num_heads=2, is_causal=False, window=13),
         Case((9, 30), (4, 0), num_heads=2),
     ],
@@ -165,8 +171,8 @@ def call_with(
 )
 def test_recomputed_gradients_are_those_of_the_reference(case: Case, name: str) -> None:
     inputs = make_inputs(case, torch.float32)
-    attend = call_with(case, OPTIONS[name], has_bias=name != "softcap")
-    if name != "softcap":
+    attend = call_with(case, OPTIONS[name], has_bias=name in BIASED)
+    if name in BIASED:
         inputs["table"] = torch.randn(8, case.num_heads)
     leaves, others = (
         {key: x.clone().requires_grad_() for key, x in inputs.items()} for _ in range(2)
@@ -189,9 +195,9 @@ def test_recomputed_gradients_pass_activation_checkpointing(name: str) -> None:
     # it hands each saved tensor out a single time
     case = Case((9, 5), num_heads=2, num_kv_heads=2)
     inputs = make_inputs(case, torch.float32) | (
-        {} if name == "softcap" else {"table": torch.randn(8, 2)}
+        {"table": torch.randn(8, 2)} if name in BIASED else {}
     )
-    attend = call_with(case, OPTIONS[name], has_bias=name != "softcap")
+    attend = call_with(case, OPTIONS[name], has_bias=name in BIASED)
     leaves, others = (
         {key: x.clone().requires_grad_() for key, x in inputs.items()} for _ in range(2)
     )
@@ -204,21 +210,36 @@ def test_recomputed_gradients_pass_activation_checkpointing(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("has_bias", [True, False], ids=["bias", "softcap"])
-def test_recomputed_attention_obeys_the_rules_of_torch_library(has_bias: bool) -> None:
-    leaves = [torch.randn(12, 2, 8).requires_grad_() for _ in range(3)]
-    table = torch.randn(8, 2).requires_grad_() if has_bias else None
-    offsets = torch.tensor([0, 9, 12], dtype=torch.int32)
-    settings = (offsets, offsets, True, 4, 0.3, None if has_bias else 0.9, 20, False)
-    detached = [x.detach() for x in leaves]
+# values of the operation between scale and backend
+SETTINGS = {
+    "bias": (torch.randn(8, 2), 20, True, None, None, 0.0, None),
+    "softcap": (None, 128, False, None, 0.9, 0.0, None),
+    "all": (torch.randn(8, 2), 20, False, torch.tensor([0.5, 0.1]), 0.9, 0.2, torch.tensor(7)),
+}
 
-    torch.library.opcheck(
-        torch.ops.weldlm.attention_recomputed.default, (*leaves, table, *settings)
-    )
-    torch.library.opcheck(
-        torch.ops.weldlm.attention_recomputed_backward.default,
-        (torch.randn(12, 2, 8), *detached, None if table is None else table.detach(), *settings),
-    )
+
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    [("recomputed", "bias"), ("recomputed", "softcap"), ("recomputed", "all"), ("gpu", "all")],
+)
+def test_options_obey_the_rules_of_torch_library(backend: str, name: str) -> None:
+    offsets = torch.tensor([0, 9, 12], dtype=torch.int32)
+    bias, *others = SETTINGS[name]
+    lengths = (offsets, offsets, 9, 9, True, 4, 0.3)
+    inputs = [torch.randn(12, 2, 8) for _ in range(3)]
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    leaf_bias = None if bias is None else bias.clone().requires_grad_()
+
+    with interpret():
+        torch.library.opcheck(
+            torch.ops.weldlm.attention.default, (*leaves, *lengths, leaf_bias, *others, backend)
+        )
+        settings = (*lengths, bias, *others, backend)
+        saved = torch.ops.weldlm.attention(*inputs, *settings)
+        torch.library.opcheck(
+            torch.ops.weldlm.attention_backward.default,
+            (torch.randn(12, 2, 8), *inputs, *saved, *settings),
+        )
 
 
 def test_options_compile_without_a_graph_break() -> None:
@@ -263,23 +284,14 @@ def test_forcing_softcap_onto_a_backend_without_it_raises() -> None:
         attention(**make_inputs(case, torch.float32), **packed(case), softcap=2.0)
 
 
-@pytest.mark.parametrize(
-    ("shape", "message"),
-    [((8, 3), "with the heads of q"), ((1, 2), "has 1 buckets; expected 2")],
-    ids=["heads", "buckets"],
-)
-def test_a_relative_bias_that_does_not_fit_is_named(shape: tuple[int, int], message: str) -> None:
-    case = Case((4,), num_heads=2)
+@pytest.mark.parametrize("name", ["k", "v"])
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_several_dtypes_are_refused(backend: Backend, name: str) -> None:
+    x = torch.zeros(4, 1, 8)
+    tensors = {"q": x, "k": x, "v": x} | {name: x.half()}
 
-    with pytest.raises(ValueError, match=message):
-        attention(
-            **make_inputs(case, torch.float32), **packed(case), relative_bias=torch.zeros(shape)
-        )
-
-
-@pytest.mark.parametrize("option", ["window", "softcap"])
-def test_an_option_that_is_not_above_zero_is_named(option: str) -> None:
-    case = Case((4,))
-
-    with pytest.raises(ValueError, match=f"{option} is 0; expected a value above 0"):
-        attention(**make_inputs(case, torch.float32), **(packed(case) | {option: 0}))
+    with (
+        use_backend(backend),
+        pytest.raises(TypeError, match=rf"{name} is torch.float16 and q torch.float32; expected"),
+    ):
+        attention(**tensors, **packed(Case((4,))))

@@ -1,10 +1,11 @@
 """Every kernel compiles for the GPUs that are supported, without spilling and within their limits.
 
-Rows come from the files gate_<op>.py beside this one: each has a list CASES.
+Nor does one take more than its row in benchmarks/results/compiled_kernels.md, where the installed
+Triton wrote one (`python -m benchmarks.compiled_kernels`). Cases come from the files gate_<op>.py
+beside this one: each has a list CASES.
 """
 
-from importlib import import_module
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
+from benchmarks.compiled_kernels import Footprint, cases, footprints, minor_version, recorded
 from tests.kernels.compiler import Case, Resources, compile_for, resources
 
 # bytes of shared memory that a program may ask for (CUDA programming guide, compute capabilities)
@@ -20,10 +22,12 @@ REGISTERS = 65536  # of a multiprocessor
 TENSOR_CORE_OPCODES = {80: ("HMMA",), 90: ("HGMMA", "HMMA"), 100: ("UTCHMMA", "HMMA")}
 
 
+MAX_GROWTH = 1.1  # of the instructions of a kernel
+RECORDED = recorded(minor_version())
+
+
 def rows() -> list[Any]:
-    modules = sorted(path.stem for path in Path(__file__).parent.glob("gate_*.py"))
-    cases = [case for name in modules for case in import_module(f"tests.kernels.{name}").CASES]
-    return [row(case, arch) for case in cases for arch in (80, 90, 100)]
+    return [row(case, arch) for case in cases() for arch in (80, 90, 100)]
 
 
 def row(case: Case, arch: int) -> Any:
@@ -34,12 +38,17 @@ def row(case: Case, arch: int) -> Any:
 
 @pytest.mark.parametrize(("case", "arch"), rows())
 def test_kernels_fit_the_gpu(case: Case, arch: int) -> None:
-    compiled = [(kernel.metadata.name, resources(kernel)) for kernel in case.compile(arch)]
+    compiled = case.compile(arch)
 
-    faults = [f"{name}: {fault}" for name, used in compiled for fault in _faults(used, case, arch)]
+    faults = [
+        f"{kernel.metadata.name}: {fault}"
+        for kernel in compiled
+        for fault in _faults(resources(kernel), case, arch)
+    ]
+    grown = [growth for row in footprints(case.name, arch, compiled) for growth in _growth(row)]
 
     assert compiled, "the case launches no kernel"
-    assert not faults, "\n".join(faults)
+    assert not faults + grown, "\n".join(faults + grown)
 
 
 @triton.jit
@@ -64,6 +73,29 @@ def test_gate_finds_every_fault() -> None:
     assert "registers a thread" in faults
     assert "no tensor-core instruction" in faults
     assert "no 128-bit load" in faults
+
+
+def test_gate_finds_a_kernel_that_grew() -> None:
+    row = next(iter(RECORDED.values()))
+
+    assert _growth(row) == []
+    assert len(_growth(replace(row, occupancy=0.0, instructions=2 * row.instructions))) == 2
+
+
+def _growth(row: Footprint) -> list[str]:
+    """Where a kernel takes more than this version of Triton made of it before."""
+    before = RECORDED.get((row.case, row.arch, row.kernel))
+    if before is None:
+        return []
+    checks = {
+        f"occupancy fell from {before.occupancy} to {row.occupancy:.2f}": (
+            row.occupancy > before.occupancy - 0.01
+        ),
+        f"instructions grew from {before.instructions} to {row.instructions}": (
+            row.instructions <= MAX_GROWTH * before.instructions
+        ),
+    }
+    return [f"{row.kernel}: {fault}" for fault, is_fine in checks.items() if not is_fine]
 
 
 def _faults(used: Resources, case: Case, arch: int) -> list[str]:

@@ -4,7 +4,14 @@ from typing import Any
 import pytest
 import torch
 
-from weldlm_kernels import attention, layer_norm, linear_cross_entropy, rms_norm, rotary
+from weldlm_kernels import (
+    attention,
+    layer_norm,
+    linear_cross_entropy,
+    linear_kl_divergence,
+    rms_norm,
+    rotary,
+)
 
 INTEGERS = torch.arange(12)
 FLOATS = INTEGERS.float()
@@ -26,6 +33,12 @@ CALLS: dict[str, Callable[[], Any]] = {
     "attention: v": lambda: attention(HEADS, HEADS, HEADS.long(), **LENGTHS),
     "rotary: x": lambda: rotary(HEADS.long(), ROWS[:, :2], ROWS[:, :2], INTEGERS[:3]),
     "linear_cross_entropy: hidden": lambda: linear_cross_entropy(ROWS.long(), ROWS, INTEGERS[:3]),
+    "linear_kl_divergence: student_hidden": lambda: linear_kl_divergence(
+        ROWS.long(), ROWS, ROWS, ROWS
+    ),
+    "linear_kl_divergence: teacher_hidden": lambda: linear_kl_divergence(
+        ROWS, ROWS, ROWS.long(), ROWS
+    ),
 }
 
 

@@ -55,6 +55,14 @@ CALLS: dict[str, tuple[str, Inputs]] = {
     "rms norm, default eps": (
         "rms_norm", {"input": random(5, 33), "normalized_shape": (33,), "weight": random(33)}
     ),
+    "layer norm, eps below zero": (
+        "layer_norm",
+        {"input": random(7, 64), "normalized_shape": [64], "weight": random(64), "eps": -1e-4},
+    ),
+    "rms norm, eps below zero": (
+        "rms_norm",
+        {"input": random(7, 64), "normalized_shape": [64], "weight": random(64), "eps": -1e-4},
+    ),
     "rms norm, no weight": ("rms_norm", {"input": random(5, 33), "normalized_shape": (33,)}),
     "attention": (
         "scaled_dot_product_attention",
@@ -102,6 +110,11 @@ CALLS: dict[str, tuple[str, Inputs]] = {
         {"input": random(9, 16), "linear_weight": random(37, 16), "target": TARGETS,
          "ignore_index": 5},
     ),
+    "linear cross-entropy, smoothing": (
+        "linear_cross_entropy",
+        {"input": random(9, 16), "linear_weight": random(37, 16), "target": SOME_TARGETS,
+         "label_smoothing": 0.1},
+    ),
     "linear cross-entropy, rows": (
         "linear_cross_entropy",
         {"input": random(9, 16), "linear_weight": random(37, 16), "target": TARGETS,
@@ -124,9 +137,10 @@ CALLS: dict[str, tuple[str, Inputs]] = {
     "embedding": ("embedding", {"input": TARGETS, "weight": random(37, 8), "padding_idx": 2}),
 }  # fmt: skip
 FUSED = (
-    "layer norm", "layer norm, no bias", "rms norm", "rms norm, default eps", "attention",
-    "attention, causal", "attention, shared keys", "linear cross-entropy",
-    "linear cross-entropy, sum, bias", "linear cross-entropy, ignored class",
+    "layer norm", "layer norm, no bias", "layer norm, no weight", "rms norm",
+    "rms norm, default eps", "rms norm, no weight", "attention", "attention, causal",
+    "attention, shared keys", "linear cross-entropy", "linear cross-entropy, sum, bias",
+    "linear cross-entropy, ignored class", "linear cross-entropy, smoothing",
 )  # fmt: skip
 
 

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.kernels.interpreter import interpret
+from tests.kernels.largest_tensor import LargestTensor
 from tests.tolerance import assert_within_tolerance
 from weldlm_kernels import _cpu, linear_cross_entropy, use_backend
 from weldlm_kernels.linear_cross_entropy import cpu, gpu, reference
+from weldlm_kernels.linear_cross_entropy.options import LossOptions
 
 IGNORE_INDEX = -100
 GRAD_LOSS = 0.37  # of the loss in every backward pass: a gradient must scale with it
@@ -73,7 +74,10 @@ def fused(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) 
 
 
 def plain(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Any:
-    return reference.linear_cross_entropy(hidden, weight, bias, targets, IGNORE_INDEX)
+    loss_sum, count, _ = reference.linear_cross_entropy(
+        hidden, weight, bias, targets, None, LossOptions()
+    )
+    return loss_sum, count
 
 
 def assert_right(actual: Results, problem: Problem) -> None:
@@ -313,25 +317,14 @@ def test_a_target_outside_the_vocabulary_leaves_other_rows_alone_on_a_gpu(target
     torch.testing.assert_close(actual[others], expected[others], rtol=0, atol=0)
 
 
-class LargestTensor(TorchDispatchMode):
-    """Records the elements of the largest tensor that an operation returns."""
-
-    numel = 0
-
-    def __torch_dispatch__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = func(*args, **(kwargs or {}))
-        tensors = output if isinstance(output, tuple) else (output,)
-        self.numel = max([self.numel] + [x.numel() for x in tensors if isinstance(x, Tensor)])
-        return output
-
-
 def test_no_tensor_holds_all_logits() -> None:
     num_rows, vocab_size = 1000, 50_000
     hidden, weight = torch.randn(num_rows, 4), torch.randn(vocab_size, 4)
     targets = torch.zeros(num_rows, dtype=torch.int64)
 
     with LargestTensor() as largest:  # type: ignore[no-untyped-call]  # has no types in torch
-        cpu.linear_cross_entropy(hidden, weight, None, targets, -100, [True, True, False])
+        needs_grad = [True, True, False]
+        cpu.linear_cross_entropy(hidden, weight, None, targets, None, LossOptions(), needs_grad)
 
     assert largest.numel * hidden.itemsize <= cpu.CHUNK_BYTES
 
@@ -342,11 +335,11 @@ def test_registration_is_sound(backend: str, has_bias: bool) -> None:
     problem = random_problem(4, 9, has_bias=has_bias)
     hidden, weight, *rest = problem.leaves()
     bias = rest[0] if rest else None
-    needs_grad = [True, True, has_bias]
+    needs_grad, options = [True, True, has_bias], [IGNORE_INDEX, 0.0, 0.0, None, False]
 
     torch.library.opcheck(
         torch.ops.weldlm.linear_cross_entropy.default,
-        (hidden, weight, bias, problem.targets, IGNORE_INDEX, needs_grad, backend),
+        (hidden, weight, bias, problem.targets, None, *options, needs_grad, backend),
     )
 
 
@@ -357,20 +350,3 @@ def test_compiled_equals_reference() -> None:
     actual = results(problem, torch.compile(fused, fullgraph=True, backend="aot_eager"))
 
     assert_right(actual, problem)
-
-
-def test_softcapped_loss_and_gradients_are_those_of_capped_logits() -> None:
-    hidden = torch.randn(7, 8, dtype=torch.float64).requires_grad_()
-    weight = torch.randn(11, 8, dtype=torch.float64).requires_grad_()
-    targets = torch.tensor([3, -100, 0, 10, 4, -100, 1])
-
-    loss, count = linear_cross_entropy(hidden, weight, targets, softcap=1.5)
-
-    expected = torch.nn.functional.cross_entropy(
-        1.5 * torch.tanh(hidden @ weight.T / 1.5), targets, reduction="sum"
-    )
-    torch.testing.assert_close(loss, expected)
-    torch.testing.assert_close(
-        torch.autograd.grad(loss, (hidden, weight)), torch.autograd.grad(expected, (hidden, weight))
-    )
-    assert count == 5

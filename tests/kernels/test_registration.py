@@ -24,18 +24,25 @@ def leaf(*shape: int) -> Tensor:
 
 def norm_arguments(make: Callable[..., Tensor], *, has_bias: bool, residual: bool) -> list[Any]:
     bias = [make(8)] if has_bias else []
-    return [make(2, 3, 8), make(8), *bias, make(2, 3, 8) if residual else None, 1e-5]
+    return [make(2, 3, 8), make(8), *bias, make(2, 3, 8) if residual else None, 1e-5, 1.0]
 
 
 def attention_arguments(make: Callable[..., Tensor]) -> list[Any]:
     offsets = torch.tensor([0, 2, 5], dtype=torch.int32)
     tensors = [make(5, 4, 8), make(5, 2, 8), make(5, 2, 8), offsets, offsets]
-    return [*tensors, 3, 3, True, 2, 0.3]
+    return [*tensors, 3, 3, True, 2, 0.3, None, 128, False, None, None, 0.0, None]
 
 
 def cross_entropy_arguments(make: Callable[..., Tensor]) -> list[Any]:
     targets = torch.tensor([3, -100, 0])
-    return [make(3, 8), make(11, 8), make(11), targets, -100, [True, True, True]]
+    tensors = [make(3, 8), make(11, 8), make(11), targets, random(3)]
+    return [*tensors, -100, 0.1, 0.01, 2.0, True, [True, True, True]]
+
+
+def kl_divergence_arguments(make: Callable[..., Tensor]) -> list[Any]:
+    mask = torch.tensor([True, False, True])
+    tensors = [make(3, 8), make(11, 8), random(3, 4), random(11, 4), mask, random(3)]
+    return [*tensors, 2.0, [True, True]]
 
 
 def rotary_arguments(make: Callable[..., Tensor]) -> list[Any]:
@@ -50,6 +57,16 @@ OPERATIONS: dict[str, Callable[[], list[Any]]] = {
         None,
         random(2, 3, 8),
         *map(random, (8, 6, 6)),
+        1.0,
+    ],
+    "layer_norm-no-weight": lambda: [leaf(2, 3, 8), None, leaf(8), None, 1e-5, 0.0],
+    "layer_norm_backward-no-weight": lambda: [
+        random(2, 3, 8),
+        None,
+        random(2, 3, 8),
+        None,
+        *map(random, (6, 6)),
+        0.0,
     ],
     "rms_norm": lambda: norm_arguments(leaf, has_bias=False, residual=True),
     "rms_norm-plain": lambda: norm_arguments(leaf, has_bias=False, residual=False),
@@ -58,9 +75,20 @@ OPERATIONS: dict[str, Callable[[], list[Any]]] = {
         random(2, 3, 8),
         random(2, 3, 8),
         *map(random, (8, 6)),
+        1.0,
+    ],
+    "rms_norm-no-weight": lambda: [leaf(2, 3, 8), None, leaf(2, 3, 8), 1e-5, 0.0],
+    "rms_norm_backward-no-weight": lambda: [
+        random(2, 3, 8),
+        None,
+        random(2, 3, 8),
+        None,
+        random(6),
+        0.0,
     ],
     "attention": lambda: attention_arguments(leaf),
     "linear_cross_entropy": lambda: cross_entropy_arguments(leaf),
+    "linear_kl_divergence": lambda: kl_divergence_arguments(leaf),
 }
 
 
@@ -74,7 +102,15 @@ def test_operation_obeys_the_rules_of_torch_library(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["layer_norm", "layer_norm_backward", "rms_norm", "rms_norm_backward"]
+    "name",
+    [
+        "layer_norm",
+        "layer_norm_backward",
+        "rms_norm",
+        "rms_norm_backward",
+        "rms_norm-no-weight",
+        "rms_norm_backward-no-weight",
+    ],
 )
 def test_triton_launch_obeys_the_rules_of_torch_library(name: str) -> None:
     with interpret():
@@ -87,10 +123,11 @@ def test_rotary_obeys_the_rules_of_torch_library() -> None:
 
 
 def test_fake_outputs_are_contiguous_where_inputs_are_not() -> None:
-    x, weight, bias, _, eps = norm_arguments(leaf, has_bias=True, residual=False)
+    x, weight, bias, _, *options = norm_arguments(leaf, has_bias=True, residual=False)
 
     torch.library.opcheck(
-        WELDLM.layer_norm.default, (x.transpose(0, 1), weight, bias, x.transpose(0, 1), eps, "cpu")
+        WELDLM.layer_norm.default,
+        (x.transpose(0, 1), weight, bias, x.transpose(0, 1), *options, "cpu"),
     )
 
 
@@ -126,6 +163,12 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor, residual: Tens
     return loss / count
 
 
+def linear_kl_divergence(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
+    teacher = torch.linspace(-1, 1, 24).view(6, 4)
+    loss, count = weldlm_kernels.linear_kl_divergence(x * weight + bias, residual, teacher, teacher)
+    return loss / count
+
+
 def rotary(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
     angles, positions = torch.linspace(0, 1, 18).view(9, 2), torch.tensor([0, 8, 1, 2, 3, 3])
     rotated = weldlm_kernels.rotary(
@@ -136,7 +179,7 @@ def rotary(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     "function",
-    [layer_norm, rms_norm, attention, linear_cross_entropy, rotary],
+    [layer_norm, rms_norm, attention, linear_cross_entropy, linear_kl_divergence, rotary],
     ids=lambda function: function.__name__,
 )
 def test_compiled_equals_eager_with_gradients(function: Callable[..., Tensor]) -> None:
@@ -186,7 +229,14 @@ def recomputed_attention(x: Tensor, weight: Tensor, bias: Tensor, residual: Tens
 
 @pytest.mark.parametrize(
     "function",
-    [layer_norm, rms_norm, attention, recomputed_attention, linear_cross_entropy],
+    [
+        layer_norm,
+        rms_norm,
+        attention,
+        recomputed_attention,
+        linear_cross_entropy,
+        linear_kl_divergence,
+    ],
     ids=lambda function: function.__name__,
 )
 def test_second_derivative_is_refused_by_name(function: Callable[..., Tensor]) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -82,6 +83,50 @@ def test_wide_rows_take_no_residual() -> None:
     inputs = make_inputs((2, 9001), torch.bfloat16, variant="plain")
 
     assert_equals_reference(rms_norm, inputs, backend="gpu")
+
+
+def test_reference_adds_the_offset_to_the_weight() -> None:
+    inputs = make_inputs((5, 33), torch.float64)
+
+    with use_backend("reference"):
+        y, s = rms_norm(**inputs, eps=1e-3, weight_offset=1.0)
+
+    expected = torch.nn.functional.rms_norm(s, (33,), 1 + inputs["weight"], 1e-3)
+    torch.testing.assert_close(y, expected)
+
+
+@pytest.mark.parametrize("shape", [(5, 129), (2, 8193)], ids=str)
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_offset_weight_equals_reference(backend: Backend, shape: tuple[int, ...]) -> None:
+    offset = partial(rms_norm, weight_offset=1.0)
+
+    assert_equals_reference(offset, make_inputs(shape, torch.float32), backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_offset_keeps_the_digits_of_a_16_bit_weight(backend: Backend) -> None:
+    inputs = make_inputs((5, 65), torch.float32, weight_dtype=torch.bfloat16)
+    inputs["weight"] = inputs["weight"] / 1024  # 1 + weight in bfloat16 is 1
+
+    assert_equals_reference(partial(rms_norm, weight_offset=1.0), inputs, backend=backend)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("shape", [(5, 129), (2, 8193)], ids=str)
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_weight_is_optional(backend: Backend, shape: tuple[int, ...], variant: str) -> None:
+    inputs = make_inputs(shape, torch.float32, variant=variant) | {"weight": None}
+
+    assert_equals_reference(rms_norm, inputs, backend=backend)
+
+
+def test_offset_without_a_weight_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"weight_offset is 1.0 without a weight; expected 0.0"):
+        rms_norm(torch.ones(2, 8), weight_offset=1.0)
+
+
+def test_rows_of_65537_equal_reference() -> None:
+    assert_equals_reference(rms_norm, make_inputs((1, 65537), torch.bfloat16), backend="gpu")
 
 
 @pytest.mark.parametrize(
@@ -186,3 +231,11 @@ def test_shapes_that_do_not_fit_are_named(name: str, shape: tuple[int, ...], mes
 
     with pytest.raises(ValueError, match=message):
         rms_norm(**inputs)
+
+
+@pytest.mark.parametrize("eps", [-1e-5, float("nan")])
+def test_eps_below_zero_is_refused(eps: float) -> None:
+    inputs = make_inputs((2, 8), torch.float32)
+
+    with pytest.raises(ValueError, match=rf"eps is {eps}; expected 0 or more"):
+        rms_norm(**inputs, eps=eps)

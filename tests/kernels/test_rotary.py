@@ -2,8 +2,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.kernels.interpreter import interpret
 from tests.kernels.oracle import assert_equals_reference
-from weldlm_kernels import rotary, use_backend
+from weldlm_kernels import rotary, rotary_in_place, use_backend
+from weldlm_kernels.backend import Backend
 
 CONTEXT_LENGTH = 50
 CONVENTIONS = pytest.mark.parametrize("is_interleaved", [True, False], ids=["neighbors", "halves"])
@@ -96,6 +98,77 @@ def test_channels_need_not_be_contiguous(is_interleaved: bool) -> None:
         return rotate(x.transpose(1, 2), (9, 3, 20, 20), is_interleaved)
 
     assert_equals_reference(call, {"x": torch.randn(9, 20, 3)}, backend="gpu")
+
+
+IN_PLACE = [(5, 3, 64, 64), (7, 12, 80, 32), (0, 2, 8, 8), (4, 2, 6, 0)]
+
+
+@CONVENTIONS
+@pytest.mark.parametrize("backend", ["reference", "gpu"])
+@pytest.mark.parametrize("size", IN_PLACE, ids=str)
+def test_rotation_in_place_is_the_one_returned(
+    size: tuple[int, int, int, int], backend: Backend, is_interleaved: bool
+) -> None:
+    tokens, num_heads, head_dim, rotated = size
+    projection = torch.randn(tokens, 3, num_heads, head_dim)
+    expected = projection.clone()
+    expected[:, 1] = rotate(projection[:, 1], size, is_interleaved)
+    cos, sin = make_angles(rotated)
+    positions = (torch.arange(tokens) * 7 + 3) % CONTEXT_LENGTH
+
+    with interpret(), use_backend(backend):
+        rotary_in_place(projection[:, 1], cos, sin, positions, is_interleaved=is_interleaved)
+
+    torch.testing.assert_close(projection, expected)
+
+
+def test_rotation_in_place_takes_channels_that_are_not_contiguous() -> None:
+    x, (cos, sin), positions = torch.randn(9, 20, 3), make_angles(20), torch.arange(9)
+    expected = rotary(x.transpose(1, 2), cos, sin, positions)
+
+    with interpret(), use_backend("gpu"):
+        rotary_in_place(x.transpose(1, 2), cos, sin, positions)
+
+    torch.testing.assert_close(x.transpose(1, 2), expected)
+
+
+@pytest.mark.parametrize("backend", ["reference", "gpu"])
+def test_sequence_may_go_on_at_an_offset(backend: Backend) -> None:
+    x, (cos, sin) = torch.randn(9, 2, 16), make_angles(16)
+    whole = rotary(x, cos, sin, torch.arange(9))
+
+    with interpret(), use_backend(backend):
+        rest = rotary(x[6:], cos, sin, 6 + torch.arange(3))
+
+    torch.testing.assert_close(rest, whole[6:])
+
+
+def test_rotation_in_place_refuses_a_gradient() -> None:
+    x, (cos, sin) = torch.randn(3, 2, 16, requires_grad=True), make_angles(16)
+
+    with pytest.raises(RuntimeError, match=r"rotary_in_place has none.*torch\.no_grad\(\)"):
+        rotary_in_place(x, cos, sin, torch.arange(3))
+
+
+def test_rotation_in_place_obeys_the_rules_of_torch_library() -> None:
+    arguments = (torch.randn(3, 2, 8), *make_angles(6), torch.tensor([0, 5, 8]), True, "gpu")
+
+    with interpret():
+        torch.library.opcheck(torch.ops.weldlm.rotary_in_place.default, arguments)
+
+
+def test_rotation_in_place_compiles_without_a_graph_break() -> None:
+    cos, sin = make_angles(16)
+
+    def call(x: Tensor) -> Tensor:
+        heads = x * 2
+        rotary_in_place(heads, cos, sin, torch.arange(3))
+        return heads + 1
+
+    compiled = torch.compile(call, backend="aot_eager", fullgraph=True)
+    x = torch.randn(3, 2, 16)
+
+    torch.testing.assert_close(compiled(x), call(x))
 
 
 def test_inverse_rotation_restores_the_input() -> None:

@@ -22,13 +22,11 @@ def default_device(device: str | None) -> str:
     """
     import torch
 
+    from weldlm.placement import require_device
+
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.empty(0, device=device).device.type
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {device!r} is not available here; use cpu") from error
-    if kind not in ("cpu", "cuda"):
+    if require_device(device).type not in ("cpu", "cuda"):
         raise ValueError(f"device is {device!r}; expected cpu or cuda")
     return device
 

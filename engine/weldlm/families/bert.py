@@ -153,7 +153,13 @@ def _read_bert(theirs: Json) -> ModelConfig:
 
 def _read_roberta(theirs: Json) -> ModelConfig:
     # rows of padding come first in their table
-    offset = theirs.get("pad_token_id", 1) + 1
+    pad_id = theirs.get("pad_token_id", 1)
+    if pad_id is None:
+        raise ValueError(
+            "the field pad_token_id is None; expected an id, behind which positions of roberta "
+            "begin to count; mend it"
+        )
+    offset = pad_id + 1
     length = theirs["max_position_embeddings"] - offset
     return _read(theirs, family="roberta", context_length=length, position_offset=offset)
 

@@ -32,17 +32,16 @@ class RMSNorm(nn.Module):
         super().__init__()
         start = torch.zeros(hidden_size) if adds_one else torch.ones(hidden_size)
         self.weight = nn.Parameter(start)
-        self.eps, self.adds_one = eps, adds_one
+        self.eps = eps
+        self.weight_offset = 1.0 if adds_one else 0.0
 
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self._factor(), eps=self.eps)
+        return rms_norm(x, self.weight, eps=self.eps, weight_offset=self.weight_offset)
 
     def add(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
-        return rms_norm(x, self._factor(), residual=residual, eps=self.eps)
-
-    def _factor(self) -> Tensor:
-        # in fp32: near 1 a 16-bit sum would drop digits of the stored weight
-        return 1.0 + self.weight.float() if self.adds_one else self.weight
+        return rms_norm(
+            x, self.weight, residual=residual, eps=self.eps, weight_offset=self.weight_offset
+        )
 
 
 def build_norm(config: ModelConfig, size: int | None = None) -> LayerNorm | RMSNorm:

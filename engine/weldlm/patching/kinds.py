@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from weldlm.patching import attention, rows, stacks
+from weldlm.patching import attention, classifiers, rows, stacks
 from weldlm.patching.losses import LossSpec, language_loss
 
 __all__ = ["KINDS", "LEFT_TO_TORCH", "READS_NO_PADDING", "TESTED_TRANSFORMERS", "Kind", "kind_of"]
@@ -19,7 +19,7 @@ __all__ = ["KINDS", "LEFT_TO_TORCH", "READS_NO_PADDING", "TESTED_TRANSFORMERS", 
 # versions of transformers that the tests have run with: first, and the first one that is not
 TESTED_TRANSFORMERS = ("5.23", "5.24")
 
-Role = Literal["rows", "attention", "stack", "loss"]
+Role = Literal["rows", "attention", "stack", "classifier", "loss"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +58,9 @@ LEFT_TO_TORCH = {
 
 # models without a kernel of their own whose outputs do not depend on the states of padding
 READS_NO_PADDING = (
-    "BartForSequenceClassification",
     "BartModel",
-    "BertForSequenceClassification",
-    "GPT2ForSequenceClassification",
-    "LlamaForSequenceClassification",
-    "MistralForSequenceClassification",
-    "ModernBertForSequenceClassification",
-    "Qwen2ForSequenceClassification",
-    "Qwen3ForSequenceClassification",
-    "RobertaForSequenceClassification",
+    "BertForSequenceClassification",  # reads the pooler
     "T5EncoderModel",
-    "T5ForSequenceClassification",
     "T5Model",
 )
 
@@ -208,6 +199,7 @@ _BERT = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "input
 _SEQ2SEQ = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask",
             "encoder_outputs", "past_key_values", "inputs_embeds", "decoder_inputs_embeds",
             "labels", "use_cache", "kwargs")  # fmt: skip
+_SEQ2SEQ_CLASSIFIER = tuple(name for name in _SEQ2SEQ if name != "past_key_values")
 _ROTARY = ("hidden_states", "position_embeddings", "attention_mask", "past_key_values", "kwargs")
 
 
@@ -225,6 +217,10 @@ def _stack(
     forward: Callable[..., Any], *names: str, obstacle: Callable[[Any], str | None] | None = None
 ) -> Kind:
     return Kind("stack", "packing", forward, names, (names,), obstacle or (lambda _: None))
+
+
+def _classifier(places: classifiers.Places, *names: str) -> Kind:
+    return Kind("classifier", "packing", classifiers.classify, names, (names, places))
 
 
 def _loss(
@@ -246,6 +242,9 @@ def _llama_family(name: str, forward: Callable[..., Any]) -> dict[str, Kind]:
         f"{name}ForCausalLM": _loss(
             head, output="CausalLMOutputWithPast", states=_llama_states, projection="lm_head",
             is_shifted=True,
+        ),
+        f"{name}ForSequenceClassification": _classifier(
+            classifiers.last_places, *_LLAMA, "labels", "use_cache", "kwargs"
         ),
     })  # fmt: skip
 
@@ -293,6 +292,9 @@ KINDS: dict[str, Kind] = {
             output="CausalLMOutputWithCrossAttentions", states=_llama_states,
             projection="lm_head", is_shifted=True,
         ),
+        "GPT2ForSequenceClassification": _classifier(
+            classifiers.last_places, *_GPT2[:-2], "labels", "use_cache", "kwargs"
+        ),
     }),
     **_llama_family("Llama", attention.llama_attention),
     **_llama_family("Mistral", attention.mistral_attention),
@@ -300,6 +302,12 @@ KINDS: dict[str, Kind] = {
     **_llama_family("Qwen3", attention.qwen_attention),
     **_bert_family("Bert", "cls.predictions.decoder", _bert_transform),
     **_bert_family("Roberta", "lm_head.decoder", _roberta_transform),
+    **_named("roberta", {
+        "RobertaForSequenceClassification": _classifier(
+            classifiers.first_places, "input_ids", "attention_mask", "token_type_ids",
+            "position_ids", "inputs_embeds", "labels", "kwargs",
+        ),
+    }),
     **_named("modernbert", {
         "ModernBertAttention": _attention(attention.modernbert_attention, *_ROTARY[:3], "kwargs"),
         "ModernBertModel": _stack(stacks.id_stack, *_IDS, "inputs_embeds", "kwargs"),
@@ -307,6 +315,9 @@ KINDS: dict[str, Kind] = {
             (*_IDS, "inputs_embeds", "labels", "kwargs"), _sparse_obstacle,
             output="MaskedLMOutput", states=_llama_states, projection="decoder",
             transform=_modernbert_transform,
+        ),
+        "ModernBertForSequenceClassification": _classifier(
+            classifiers.first_places, *_IDS, "inputs_embeds", "labels", "kwargs"
         ),
     }),
     **_named("t5", {
@@ -323,6 +334,7 @@ KINDS: dict[str, Kind] = {
             _SEQ2SEQ, output="Seq2SeqLMOutput", states=_t5_states, projection="lm_head",
             counts_items=False, mask="decoder_attention_mask",
         ),
+        "T5ForSequenceClassification": _classifier(classifiers.end_places, *_SEQ2SEQ_CLASSIFIER),
     }),
     **_named("bart", {
         "BartAttention": _attention(
@@ -337,6 +349,9 @@ KINDS: dict[str, Kind] = {
         "BartForConditionalGeneration": _loss(
             _SEQ2SEQ, output="Seq2SeqLMOutput", states=_bart_states, projection="lm_head",
             counts_items=False, bias="final_logits_bias", mask="decoder_attention_mask",
+        ),
+        "BartForSequenceClassification": _classifier(
+            classifiers.end_places, *_SEQ2SEQ_CLASSIFIER
         ),
     }),
 }  # fmt: skip

@@ -50,6 +50,7 @@ def language_loss(model: Any, spec: LossSpec, *args: Any, **kwargs: Any) -> Any:
         call[UNPACKABLE] = True
     if not _is_fused(model, spec, call):
         return type(model).forward(model, **call)
+    _check_labels(targets, vocab_size=model.get_submodule(spec.projection).weight.shape[0])
     if "use_cache" in spec.names and call.get("use_cache") is None:
         call["use_cache"] = False
     call.pop("logits_to_keep", None)
@@ -109,6 +110,18 @@ def _targets(spec: LossSpec, call: dict[str, Any]) -> Tensor:
             functional.pad(labels, (0, 1), value=ignored)[..., 1:] if shifted is None else shifted
         )
     return labels if ignored == _NO_LABEL else labels.masked_fill(labels == ignored, _NO_LABEL)
+
+
+def _check_labels(targets: Tensor, *, vocab_size: int) -> None:
+    """Before a decoder embeds them. Not where looking costs a synchronization."""
+    if targets.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    is_outside = ((targets < 0) & (targets != _NO_LABEL)) | (targets >= vocab_size)
+    if is_outside.any():
+        raise ValueError(
+            f"labels hold the id {targets[is_outside][0].item()}; expected ids from 0 to "
+            f"{vocab_size - 1} (vocab_size - 1), or {_NO_LABEL} where there is no label"
+        )
 
 
 def _reads_padding(spec: LossSpec, call: dict[str, Any], targets: Tensor) -> bool:

@@ -58,7 +58,7 @@ def patch(
     padded_because = _why_padded(modules, kinds, reasons) if packed else "packed=False was given"
     if padded_because is not None:
         for path, kind in kinds.items():
-            if kind.role in ("attention", "stack"):
+            if kind.role in ("attention", "stack", "classifier"):
                 reasons[path] = reasons[path] or f"sequences stay padded: {padded_because}"
     before = None
     if verify is not None:

@@ -41,7 +41,7 @@ def bert_stack(stack: Any, names: tuple[str, ...], *args: Any, **kwargs: Any) ->
     """A stack whose pooler reads the first token of each padded row: `bert_layers` pack inside."""
     call = arguments_by_name(stack, names, args, kwargs)
     packing = _packing(stack, names, call, is_decoder=stack.config.is_decoder)
-    if packing is None:
+    if packing is None or (stack.pooler is not None and _begins_with_padding(packing.own, call)):
         return type(stack).forward(stack, **call)
     outputs = type(stack).forward(stack, **_without_masks(names, call, packing))
     return _unpacked(outputs, packing.own)
@@ -152,6 +152,10 @@ def _wants_cache(
     if asked is not None:
         return bool(asked)
     return "use_cache" in names and is_decoder and stack.config.use_cache and not stack.training
+
+
+def _begins_with_padding(layout: Layout, call: dict[str, Any]) -> bool:
+    return layout.rows is not None and bool((call["attention_mask"][:, 0] == 0).any())
 
 
 def _is_asked(name: str, stack: Any, call: dict[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
+from weldlm.tokenizer.arguments import require_integer
 from weldlm.tokenizer.bert import WordPieceDecoder, WordPieceModel, bert_template
 from weldlm.tokenizer.parts import AddedToken, Template, TokenizerParts
 from weldlm.tokenizer.tokenizer_config import TokenizerConfig
@@ -76,6 +77,7 @@ def learn(
     Raises:
         ValueError: the texts do not support vocab_size tokens, and allow_smaller is not set.
     """
+    vocab_size = require_integer("vocab_size", vocab_size)
     match settings:
         case BpeSettings():
             parts = train_bpe(

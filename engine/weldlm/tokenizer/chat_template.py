@@ -4,12 +4,12 @@ The names a template may use are those that transformers gives it.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NoReturn, TypeAlias
 
-__all__ = ["Messages", "render_chat", "render_segments"]
+__all__ = ["Messages", "render_chat"]
 
 Messages: TypeAlias = Sequence[Mapping[str, Any]]
 
@@ -52,69 +52,6 @@ def _require_messages(messages: Messages) -> None:
         raise TypeError(
             "messages are not objects; expected a list of objects with 'role' and 'content'"
         )
-
-
-def render_segments(template: str, messages: Messages, **options: Any) -> list[tuple[str, bool]]:
-    """Renders a chat as (text, is_trusted) segments: the contents of messages are not trusted.
-
-    Contents go through the template as marks, and the result must be what they would have given.
-
-    Raises:
-        ValueError: the template changes a content, so that it cannot be told from the rest.
-    """
-    expected = render_chat(template, messages, **options)
-    texts: list[str] = []
-    prefix = _mark_prefix(expected)
-
-    def mark(text: str) -> str:
-        texts.append(text)
-        return f"<{prefix} {len(texts) - 1}>"
-
-    marked = [
-        {**message, "content": _with_marks(message["content"], mark)}
-        if "content" in message
-        else message
-        for message in messages
-    ]
-    rest = render_chat(template, marked, **options)
-    marks = [f"<{prefix} {index}>" for index in range(len(texts))]
-    segments: list[tuple[str, bool]] = []
-    while found := [(rest.find(mark), index) for index, mark in enumerate(marks) if mark in rest]:
-        place, index = min(found)
-        segments += [(rest[:place], True), (texts[index], False)]
-        rest = rest[place + len(marks[index]) :]
-    segments.append((rest, True))
-    if "".join(text for text, _ in segments) != expected:
-        raise ValueError(
-            "the chat template changes the contents of messages, so their text cannot be kept "
-            "apart; strip white space around them, or trust them"
-        )
-    return segments
-
-
-def _with_marks(content: Any, mark: Callable[[str], str]) -> Any:
-    """The content with a mark in place of each text: it is one, or has parts with texts.
-
-    The "type" of a part is what templates choose by, not what they put into the prompt.
-    """
-    if isinstance(content, str):
-        return mark(content)
-    if isinstance(content, Mapping):
-        return {
-            key: value if key == "type" else _with_marks(value, mark)
-            for key, value in content.items()
-        }
-    if isinstance(content, Sequence):
-        return [_with_marks(part, mark) for part in content]
-    return content
-
-
-def _mark_prefix(text: str) -> str:
-    """What marks begin with: it does not occur in `text`."""
-    prefix = "content"
-    while prefix in text:
-        prefix += "-"
-    return prefix
 
 
 @lru_cache(maxsize=32)

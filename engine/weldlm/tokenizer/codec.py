@@ -3,13 +3,20 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from operator import index
 from typing import Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from weldlm import _tokenizer
-from weldlm.tokenizer.compiled import Compiled, compile_parts
+from weldlm.tokenizer.arguments import (
+    require_integer,
+    require_iterable,
+    require_text,
+    segment_rows,
+)
+from weldlm.tokenizer.compiled import Compiled, compile_parts, normalized_contents
 from weldlm.tokenizer.located import LocatedIds, character_numbers, spaces_around, trimmed
 from weldlm.tokenizer.parts import AddedToken, TokenizerParts
 from weldlm.tokenizer.ragged import RaggedIds
@@ -58,7 +65,6 @@ class Codec:
         self._decode = self._decoder.decode
         self._added_ids = {t.content: t.id for t in parts.added_tokens}
         self._special_tokens = {t.content: t.id for t in parts.added_tokens if t.is_special}
-        self._special_ids = frozenset(self._special_tokens.values())
         self._before, self._after = self._surroundings()
 
     @property
@@ -81,8 +87,12 @@ class Codec:
         """The id of the token with these bytes, None if there is none."""
         if isinstance(token, bytes):
             return self._vocabulary.id(token)
+        if not isinstance(token, str):
+            raise TypeError(f"token is a {type(token).__name__}, expected str or bytes")
         added_id = self._added_ids.get(token)
-        return self._vocabulary.id(token.encode()) if added_id is None else added_id
+        if added_id is not None:
+            return added_id
+        return self._vocabulary.id(token.encode("utf-8", "surrogatepass"))
 
     def id_to_token(self, id: int) -> bytes:
         """The bytes of a token, which may be a part of a character."""
@@ -108,7 +118,7 @@ class Codec:
             ValueError: a disallowed special token is in the text.
         """
         if not isinstance(text, str):
-            raise TypeError(f"text is a {type(text).__name__}, expected str: decode bytes first")
+            require_text(text)
         if allowed_special == () and disallowed_special == "all":
             ids = self._encode_refusing(text)
         else:
@@ -131,6 +141,7 @@ class Codec:
         disallowed_special: SpecialTokens = "all",
     ) -> list[int]:
         """Encodes a part of a text, without the template; `is_start` where the text begins."""
+        require_text(text)
         policy = special_policy(self._special_tokens, allowed_special, disallowed_special)
         return self._encoder.encode(text, *policy, is_start)
 
@@ -181,6 +192,7 @@ class Codec:
         """
         if isinstance(texts, str):
             raise TypeError("texts is one str, expected several: pass [texts] or call encode")
+        require_iterable("texts", texts, "several str")
         policy = special_policy(self._special_tokens, allowed_special, disallowed_special)
         threads = available_threads(num_threads)
         require_dtype(dtype, self.vocab_size)
@@ -232,6 +244,7 @@ class Codec:
         disallowed_special: SpecialTokens = "all",
     ) -> LocatedIds:
         """The ids of a text without the template, with all that each token stands for."""
+        require_text(text)
         if unit not in ("character", "byte"):
             raise ValueError(f"unit is {unit!r}; expected 'character' or 'byte'")
         policy = special_policy(self._special_tokens, allowed_special, disallowed_special)
@@ -256,10 +269,7 @@ class Codec:
         Special tokens take effect in trusted segments only, so a user's text between the parts of
         a prompt cannot forge any; no special token crosses a border.
         """
-        rows = list(segments)
-        return self._encoder.encode_segments(
-            [text for text, _ in rows], [is_trusted for _, is_trusted in rows]
-        )
+        return self._encoder.encode_segments(*segment_rows(segments))
 
     def count(self, text: str, *, add_special_tokens: bool = False) -> int:
         """The number of tokens of a text in which special tokens are plain text."""
@@ -268,6 +278,7 @@ class Codec:
 
     def truncate(self, text: str, max_tokens: int) -> str:
         """The longest beginning of whole tokens that has at most `max_tokens` tokens."""
+        max_tokens = require_integer("max_tokens", max_tokens)
         if max_tokens < 0:
             raise ValueError(f"max_tokens is {max_tokens}; expected at least 0")
         located = self.locate(text, disallowed_special=())
@@ -297,7 +308,7 @@ class Codec:
     def decode_bytes(self, ids: Iterable[int], *, skip_special_tokens: bool = False) -> bytes:
         """The bytes of the ids, which need not be whole characters."""
         if skip_special_tokens:
-            ids = [token_id for token_id in ids if int(token_id) not in self._special_ids]
+            ids = [token_id for token_id in ids if index(token_id) not in self._skipped_ids]
         return self._decode(ids)
 
     def decode_batch(
@@ -324,6 +335,15 @@ class Codec:
     def clear_cache(self) -> None:
         """Gives back the memory of the word caches, at most a few MiB for each thread."""
         self._encoder.clear_cache()
+
+    @cached_property
+    def _skipped_ids(self) -> frozenset[int]:
+        """Of special tokens, but for those whose text the normalizer changes, as in tokenizers."""
+        return frozenset(
+            token.id
+            for token, content in normalized_contents(self._parts).items()
+            if token.is_special and content == token.content
+        )
 
     @cached_property
     def _spaces(self) -> NDArray[np.int64]:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 from weldlm import _tokenizer
-from weldlm.tokenizer.parts import TokenizerParts
+from weldlm.tokenizer.parts import AddedToken, TokenizerParts
 
-__all__ = ["Compiled", "compile_parts"]
+__all__ = ["Compiled", "compile_parts", "normalized_contents"]
+
+_MOST_TOKEN_BYTES = 1 << 16  # a longer one takes much memory for what no text holds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +26,12 @@ def compile_parts(parts: TokenizerParts) -> Compiled:
     Raises:
         ValueError: the parts do not fit together.
     """
+    for token_id, token in enumerate(parts.tokens):
+        if len(token) > _MOST_TOKEN_BYTES:
+            raise ValueError(
+                f"token {token_id} has {len(token):,} bytes; expected at most "
+                f"{_MOST_TOKEN_BYTES:,}; leave it out"
+            )
     vocabulary = _tokenizer.Vocabulary(parts.tokens)
     tables = parts.decoder.tables(_decoded(parts))
     decoder = _tokenizer.Decoder(
@@ -34,12 +42,19 @@ def compile_parts(parts: TokenizerParts) -> Compiled:
 
 def _decoded(parts: TokenizerParts) -> list[bytes]:
     """The tokens as text shows them: added ones that match normalized text are normalized."""
-    normalizers = [normalizer.build() for normalizer in parts.normalizers]
-    tokens = list(parts.tokens)
+    tokens, contents = list(parts.tokens), normalized_contents(parts)
     for token in parts.added_tokens:
         if token.is_normalized and 0 <= token.id < len(tokens):
-            content = token.content
-            for normalizer in normalizers:
-                content = normalizer.normalize(content)
-            tokens[token.id] = content.encode("utf-8", "surrogatepass")
+            tokens[token.id] = contents[token].encode("utf-8", "surrogatepass")
     return tokens
+
+
+def normalized_contents(parts: TokenizerParts) -> dict[AddedToken, str]:
+    """The text that each added token matches, and is decoded to."""
+    normalizers = [normalizer.build() for normalizer in parts.normalizers]
+    contents: dict[AddedToken, str] = {}
+    for token in parts.added_tokens:
+        contents[token] = token.content
+        for normalizer in normalizers if token.is_normalized else ():
+            contents[token] = normalizer.normalize(contents[token])
+    return contents

@@ -29,7 +29,8 @@ def parse_json(data: bytes) -> object:
         raise ValueError(f"invalid UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"invalid JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+            f"invalid JSON at line {error.lineno}, column {error.colno}: {error.msg}; get the file "
+            "again, it may be cut off"
         ) from error
     except RecursionError as error:
         raise ValueError("JSON nested too deeply to be a tokenizer.json") from error
@@ -100,7 +101,8 @@ def checked(name: str, value: object, understood: Understood) -> dict[str, Any]:
 def brief(value: object) -> str:
     """A short spelling of a value for messages."""
     if isinstance(value, dict) and "type" in value:
-        return f"an object of type {value['type']!r}"
+        kind = str(value["type"])
+        return f"an object of type {kind[:60]!r}"
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:60] + "..."
 

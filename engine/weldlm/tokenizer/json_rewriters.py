@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from weldlm.tokenizer import rewriters
@@ -14,12 +14,19 @@ __all__ = [
     "DECODERS",
     "NORMALIZERS",
     "PRETOKENIZERS",
+    "check_work",
     "write_decoder",
     "write_normalizer",
     "write_pretokenizer",
 ]
 
 Section = dict[str, Any]
+
+# more would let a short text become one that fills the memory, or a call take long
+_MOST_TEXT = 1_000  # characters of a string that is put into texts, or replaced
+_MOST_GROWTH = 4_000  # times that all steps together may make a text longer
+_MOST_STEPS = 256
+_MOST_DECODED = 8  # bytes that stand for one byte of a token
 
 _METASPACE: Understood = {
     "type": ("Metaspace",),
@@ -88,9 +95,31 @@ NORMALIZERS: Mapping[str, Callable[[Section], tuple[Normalizer, ...]]] = {
 }
 
 
+def check_work(normalizers: Sequence[Normalizer]) -> None:
+    """Refuses steps that together would take too much time or memory for a text.
+
+    Raises:
+        ValueError: names the first one that is too many.
+    """
+    growth = 1.0
+    for number, step in enumerate(normalizers):
+        if isinstance(step, rewriters.Replace):
+            size = len(step.pattern.encode()) * max(1, step.least)
+            growth *= max(1.0, len(step.content.encode()) / size)
+        if growth > _MOST_GROWTH or number >= _MOST_STEPS:
+            raise ValueError(
+                f"normalizer {number} of {len(normalizers)} is too much work; expected at most "
+                f"{_MOST_STEPS} that make a text at most {_MOST_GROWTH:,} times as long"
+            )
+
+
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"{name} is {brief(value)}, expected a string that is not empty")
+    if len(value) > _MOST_TEXT:
+        raise ValueError(
+            f"{name} is a string of {len(value):,} characters, expected at most {_MOST_TEXT:,}"
+        )
     added_bytes(value)
     return value
 
@@ -98,7 +127,7 @@ def _text(name: str, value: object) -> str:
 def _pattern(pattern: object) -> str:
     match pattern:
         case {"String": str(text), **others} if text and not others:
-            return text
+            return _text("pattern", text)
         case _:
             raise ValueError(
                 f"Replace has the pattern {brief(pattern)}, which is not supported; expected "
@@ -111,7 +140,7 @@ def _metaspace(name: str, section: Section) -> tuple[str, rewriters.PrependSchem
     fields = checked(name, section, _METASPACE)
     replacement = _text("replacement", fields["replacement"])
     if len(replacement) != 1:
-        raise ValueError(f"{name} has 'replacement' = {replacement!r}, expected one character")
+        raise ValueError(f"{name} has 'replacement' = {brief(replacement)}, expected one character")
     scheme: rewriters.PrependScheme = fields["prepend_scheme"] or "always"
     if fields["add_prefix_space"] is False:
         if scheme != "never" and fields["prepend_scheme"] is not None:
@@ -181,6 +210,11 @@ def _read_replace_decoder(section: Section) -> Decoder:
             *rest,
         ]:
             replaced = _pattern(pattern)
+            if len(content.encode("utf-8", "surrogatepass")) > _MOST_DECODED * len(replaced):
+                raise ValueError(
+                    f"decoder has the content {brief(content)} for {brief(replaced)}, expected at "
+                    f"most {_MOST_DECODED} bytes for each character"
+                )
         case _:
             raise ValueError(
                 f"decoder is the Sequence {brief(fields['decoders'])}, expected Replace, "

@@ -9,7 +9,8 @@ from weldlm.atomic_file import replace_text
 from weldlm.tokenizer.algorithms import Algorithm, Settings, learn, settings_of
 from weldlm.tokenizer.batch_encoding import BatchEncoding
 from weldlm.tokenizer.batch_options import BatchOptions, encode_rows
-from weldlm.tokenizer.chat_template import Messages, render_chat, render_segments
+from weldlm.tokenizer.chat_segments import render_segments
+from weldlm.tokenizer.chat_template import Messages, render_chat
 from weldlm.tokenizer.codec import Codec
 from weldlm.tokenizer.compiled import Compiled, compile_parts
 from weldlm.tokenizer.compiled_cache import read_compiled
@@ -24,6 +25,8 @@ from weldlm.tokenizer.vocab_txt import vocab_txt_tokens, write_vocab_txt
 __all__ = ["Tokenizer"]
 
 Format: TypeAlias = Literal["tokenizer.json", "tiktoken", "vocab.txt"]
+
+_MOST_MESSAGE = 500  # characters of an error
 
 _Loaded: TypeAlias = tuple[Compiled, TokenizerConfig]
 _Read: TypeAlias = Callable[[Path, Mapping[str, object]], _Loaded]
@@ -130,6 +133,8 @@ class Tokenizer(Codec):
             return cls(compiled, config)
         except ValueError as error:
             text = str(error)
+            if len(text) > _MOST_MESSAGE:  # it quotes a long text of the file
+                text = f"{text[: _MOST_MESSAGE // 2]} ... {text[-_MOST_MESSAGE // 2 :]}"
             raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from error
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -217,8 +222,8 @@ class Tokenizer(Codec):
             messages: with "role" and "content".
             add_generation_prompt: end with what begins the assistant's answer.
             tokenize: return ids, not text.
-            trusts_contents: special tokens in the messages' contents take effect, as in
-                transformers; False makes them plain text.
+            trusts_contents: special tokens in the messages and variables take effect, as in
+                transformers; False makes all text that the caller gives plain text.
             chat_template: Jinja source; by default the model's.
             variables: what else the template asks for, such as tools.
 
@@ -238,7 +243,10 @@ class Tokenizer(Codec):
         if not tokenize:
             return render_chat(template, messages, **options)
         if not trusts_contents:
-            return self.encode_segments(render_segments(template, messages, **options))
+            guarded = self._special_tokens
+            return self.encode_segments(
+                render_segments(template, messages, guarded=guarded, **options)
+            )
         text = render_chat(template, messages, **options)
         return self.encode(text, add_special_tokens=False, allowed_special="all")
 

@@ -103,11 +103,13 @@ def read_tokenizer_json(path: Path) -> TokenizerParts:
     added_tokens = read_added_tokens(fields["added_tokens"], named.names)
     rewriters, pretokenizer = _read_pretokenizer(fields["pre_tokenizer"], named)
     normalizer = fields["normalizer"]
+    normalizers = () if normalizer is None else _read("normalizer", normalizer, _NORMALIZERS)
+    json_rewriters.check_work(normalizers)
     return TokenizerParts(
         tokens=spell_tokens(named, added_tokens),
         model=named.model,
         added_tokens=added_tokens,
-        normalizers=() if normalizer is None else _read("normalizer", normalizer, _NORMALIZERS),
+        normalizers=normalizers,
         rewriters=rewriters,
         pretokenizer=pretokenizer,
         decoder=_read("decoder", fields["decoder"], _DECODERS),

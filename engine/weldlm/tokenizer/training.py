@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from weldlm import _tokenizer
+from weldlm.tokenizer.arguments import require_iterable
 from weldlm.tokenizer.bpe import BpeModel, Pattern
 from weldlm.tokenizer.byte_characters import bytes_from_characters
 from weldlm.tokenizer.parts import AddedToken, Pretokenizer, TokenizerParts
@@ -39,6 +40,8 @@ def available_threads(num_threads: int | None) -> int:
     """`num_threads`, by default the number of cores this process may use."""
     if num_threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    if not isinstance(num_threads, int):
+        raise TypeError(f"num_threads is {num_threads!r}, expected a whole number or None")
     if num_threads < 1:
         raise ValueError(f"num_threads={num_threads}, expected at least 1 or None for all cores")
     return num_threads
@@ -132,6 +135,7 @@ def feed(trainer: Trainer, texts: Iterable[str], num_threads: int) -> None:
     """Lets a trainer count the words of texts, in lists of bounded size."""
     if isinstance(texts, str):
         raise TypeError("texts is one str, expected several: pass [texts]")
+    require_iterable("texts", texts, "several str")
     for batch in _batches(texts):
         trainer.feed(batch, num_threads)
 
@@ -140,7 +144,9 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
     """The texts in lists of bounded size, the last of which may be empty."""
     batch: list[str] = []
     num_characters = 0
-    for text in texts:
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"text {number} is a {type(text).__name__}, expected str")
         batch.append(text)
         num_characters += len(text)
         if num_characters >= _CHARACTERS_AT_ONCE:

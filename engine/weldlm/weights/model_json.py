@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from weldlm.text_file import decode_text, parse_json
 from weldlm.weights.config_fields import check_fields
 
 __all__ = ["head_format", "read_config", "read_json", "their_config"]
+
+_logger = logging.getLogger(__name__)
 
 # what transformers writes nothing for
 _NO_LABELS = ("LABEL_0", "LABEL_1")
@@ -116,7 +119,8 @@ def _check_said(config: ModelConfig, read: ModelConfig) -> None:
 
 
 def _read(theirs: dict[str, Any], family: Family) -> ModelConfig:
-    return dataclasses.replace(family.read(theirs), **_common_fields(theirs))
+    config = family.read(theirs)
+    return dataclasses.replace(config, **_common_fields(theirs, config.vocab_size))
 
 
 def _family(theirs: dict[str, Any], path: Path) -> Family:
@@ -127,12 +131,12 @@ def _family(theirs: dict[str, Any], path: Path) -> Family:
     return FAMILIES[model_type]
 
 
-def _common_fields(theirs: dict[str, Any]) -> dict[str, Any]:
+def _common_fields(theirs: dict[str, Any], vocab_size: int) -> dict[str, Any]:
     """Fields that all families write alike."""
-    eos = theirs.get("eos_token_id")
-    eos_ids = eos if isinstance(eos, list) else [eos]
+    bos_ids = _known_ids(theirs, "bos_token_id", vocab_size)
+    eos_ids = _known_ids(theirs, "eos_token_id", vocab_size)
     fields: dict[str, Any] = {
-        "bos_id": theirs.get("bos_token_id"),
+        "bos_id": bos_ids[0] if bos_ids else None,
         "eos_id": eos_ids[0] if eos_ids else None,
         "more_eos_ids": tuple(eos_ids[1:]),
         "pad_id": theirs.get("pad_token_id"),
@@ -144,3 +148,15 @@ def _common_fields(theirs: dict[str, Any]) -> dict[str, Any]:
         names = sorted(theirs["id2label"].items(), key=lambda item: int(item[0]))
         fields["labels"] = tuple(name for _, name in names)
     return fields
+
+
+def _known_ids(theirs: dict[str, Any], name: str, vocab_size: int) -> list[int]:
+    """The ids in a field, less those that the model cannot read or write, which decide nothing."""
+    value = theirs.get(name)
+    ids = [each for each in (value if isinstance(value, list) else [value]) if each is not None]
+    unknown = [each for each in ids if each >= vocab_size]
+    if unknown:
+        _logger.warning(
+            "%s %d is ignored: the model has a vocab_size of %d", name, unknown[0], vocab_size
+        )
+    return [each for each in ids if each < vocab_size]

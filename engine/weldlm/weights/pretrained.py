@@ -17,6 +17,7 @@ from weldlm.config import ModelConfig
 from weldlm.families import FAMILIES, Family, HeadFormat, Rule
 from weldlm.heads import CausalLM, Model
 from weldlm.memory import require_memory, require_table_memory
+from weldlm.placement import require_device, weights_dtype
 from weldlm.weights.model_json import head_format, their_config
 from weldlm.weights.model_path import open_model
 from weldlm.weights.tensor_files import DEFAULT_SHARD_BYTES, TensorPlan, write_tensors
@@ -25,7 +26,8 @@ from weldlm.weights.tensor_source import TensorSource
 __all__ = ["load_pretrained", "save_pretrained"]
 
 M = TypeVar("M", bound=Model)
-Device = torch.device | str
+Device = torch.device | str | int
+Dtype = torch.dtype | str | None
 Report = Callable[[int, int], None]
 
 
@@ -33,7 +35,7 @@ def save_pretrained(
     model: Model,
     folder: str | Path,
     *,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     max_shard_bytes: int = DEFAULT_SHARD_BYTES,
     report: Report | None = None,
 ) -> None:
@@ -50,7 +52,7 @@ def save_pretrained(
         OSError: it cannot be written; a file that was there before is as it was.
         ValueError: their format has no such head for the model's family.
     """
-    folder = Path(folder)
+    folder, dtype = Path(folder), weights_dtype(dtype)
     config = their_config(model, dtype or next(model.parameters()).dtype)
     folder.mkdir(parents=True, exist_ok=True)
     plans = _plans(model, dtype)
@@ -63,7 +65,7 @@ def load_pretrained(
     path: str | Path,
     *,
     device: Device = ...,
-    dtype: torch.dtype | None = ...,
+    dtype: Dtype = ...,
     report: Report | None = ...,
 ) -> CausalLM: ...
 @overload
@@ -74,7 +76,7 @@ def load_pretrained(
     labels: Sequence[str] | None = ...,
     has_new_head: bool = ...,
     device: Device = ...,
-    dtype: torch.dtype | None = ...,
+    dtype: Dtype = ...,
     report: Report | None = ...,
 ) -> M: ...
 def load_pretrained(
@@ -84,7 +86,7 @@ def load_pretrained(
     labels: Sequence[str] | None = None,
     has_new_head: bool = False,
     device: Device = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     report: Report | None = None,
 ) -> Model:
     """Reads a model. Tensors of heads other than `head` are left out.
@@ -97,14 +99,15 @@ def load_pretrained(
         labels: names of a classifier's outputs; those of the folder where None.
         has_new_head: weights of the head that the folder lacks are drawn from torch's generator.
         device: where the weights go.
-        dtype: of the weights; as stored where None, fp32 where they are quantized.
+        dtype: of the weights, or its name; as stored where None, fp32 where they are quantized.
         report: called with the number of tensors read and of all tensors.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: the configuration is not supported, or a tensor is missing, surplus, damaged or
-            of another shape.
+        ValueError: the configuration is not supported, a tensor is missing, surplus, damaged or
+            of another shape, or the device or dtype is none that weights can have here.
     """
+    device, dtype = require_device(device), weights_dtype(dtype)
     stored = open_model(path)
     path, config, files = stored.path, stored.config, stored.tensors
     if labels is not None:
@@ -135,7 +138,7 @@ def load_pretrained(
 
 
 def _check_memory(
-    model: Model, path: Path, dtype: torch.dtype | None, device: torch.device | str
+    model: Model, path: Path, dtype: torch.dtype | None, device: torch.device
 ) -> None:
     num_weights = sum(weight.numel() for weight in model.parameters())
     require_memory(
@@ -294,7 +297,12 @@ def _joined_shape(rule: Rule, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
 
 
 def _take(
-    files: TensorSource, rule: Rule, shape: torch.Size, *, device: Device, dtype: torch.dtype | None
+    files: TensorSource,
+    rule: Rule,
+    shape: torch.Size,
+    *,
+    device: torch.device,
+    dtype: torch.dtype | None,
 ) -> Tensor:
     """A copy, which nothing that happens to the file can change."""
     if dtype is None:

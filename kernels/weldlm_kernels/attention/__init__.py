@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from weldlm_kernels.attention import recomputed, reference
+from weldlm_kernels.attention import reference
+from weldlm_kernels.attention.checks import check_options, check_tensors
+from weldlm_kernels.attention.options import Options
 from weldlm_kernels.backend import choose, implementation
-from weldlm_kernels.dtypes import require_floating_point
 from weldlm_kernels.registration import differentiable, once_differentiable, register
 
 __all__ = ["attention"]
@@ -33,7 +34,10 @@ def attention(
     relative_bias: Tensor | None = None,
     relative_bias_max_distance: int = 128,
     relative_bias_is_bidirectional: bool = False,
+    alibi_slopes: Tensor | None = None,
     softcap: float | None = None,
+    dropout_p: float = 0.0,
+    dropout_seed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Attends within each sequence of a packed batch.
 
@@ -53,118 +57,56 @@ def attention(
             query; small distances have a bucket each, larger ones share (T5).
         relative_bias_max_distance: from here on all distances share the last bucket.
         relative_bias_is_bidirectional: half of the buckets are for keys behind the query.
+        alibi_slopes: [num_heads], times the distance of key and query, taken from the scores
+            (Press et al. 2022, ALiBi). Constants: they get no gradient.
         softcap: scores become softcap * tanh(scores / softcap).
+        dropout_p: this share of the probabilities is dropped, the others grow by 1 / (1 - p).
+        dropout_seed: one int64, which decides what is dropped. To be drawn from torch's generator,
+            so that activation checkpointing draws it again.
 
     Returns:
         out [T, num_heads, value_dim] in the dtype of `q`, and lse [num_heads, T] in fp32, the
         log-sum-exp of the scores (no gradient). A query without a visible key gives 0 and -inf.
 
     Raises:
-        ValueError: shapes do not fit, or `window` or `softcap` is not above 0.
-        TypeError: q, k or v has no floating-point dtype.
+        ValueError: shapes do not fit, or an option is outside its range.
+        TypeError: q, k or v has no floating-point dtype, or they have several.
     """
-    _check(q, k, v, q_offsets, k_offsets)
-    _check_options(q, window, softcap, relative_bias, relative_bias_is_bidirectional)
-    if window is not None and window >= max(q_max_length, k_max_length):
-        window = None  # no two tokens are that far apart
+    check_tensors(q, k, v, q_offsets, k_offsets)
     scale = q.shape[2] ** -0.5 if scale is None else scale
     bias = relative_bias, relative_bias_max_distance, relative_bias_is_bidirectional
-    lengths = q_offsets, k_offsets, q_max_length, k_max_length
-    return _dispatch(q, k, v, *lengths, is_causal, window, scale, softcap, *bias)
+    dropout = dropout_p, dropout_seed
+    options = Options(is_causal, window, scale, *bias, alibi_slopes, softcap, *dropout)
+    check_options(q, options)
+    return _dispatch(q, k, v, (q_offsets, k_offsets), (q_max_length, k_max_length), options)
 
 
 def _dispatch(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    q_offsets: Tensor,
-    k_offsets: Tensor,
-    q_max_length: int,
-    k_max_length: int,
-    is_causal: bool,
-    window: int | None,
-    scale: float,
-    softcap: float | None,
-    relative_bias: Tensor | None,
-    max_distance: int,
-    is_bidirectional: bool,
+    offsets: tuple[Tensor, Tensor],
+    max_lengths: tuple[int, int],
+    options: Options,
 ) -> tuple[Tensor, Tensor]:
-    options = {"window": window, "softcap": softcap, "relative_bias": relative_bias}
-    used = tuple(name for name, value in options.items() if value is not None)
-    backend = choose("attention", q, used)
-    if backend != "reference":
-        return _attention(  # type: ignore[no-any-return]
-            q,
-            k,
-            v,
-            q_offsets,
-            k_offsets,
-            q_max_length,
-            k_max_length,
-            is_causal,
-            window,
-            scale,
-            backend,
-        )
-    if choose("attention", q) != "reference":
-        # only an option is missing there
-        return recomputed.attention(  # type: ignore[no-any-return]
-            q,
-            k,
-            v,
-            relative_bias,
-            q_offsets,
-            k_offsets,
-            is_causal,
-            window,
-            scale,
-            softcap,
-            max_distance,
-            is_bidirectional,
-        )
-    table = reference.relative_bias(relative_bias, max_distance, is_bidirectional)
-    return reference.attention(
-        q, k, v, q_offsets, k_offsets, is_causal, window, scale, softcap, table
-    )
-
-
-def _check(q: Tensor, k: Tensor, v: Tensor, q_offsets: Tensor, k_offsets: Tensor) -> None:
-    for name, x in (("q", q), ("k", k), ("v", v)):
-        require_floating_point(name, x)
-    shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
-    if not q.dim() == k.dim() == v.dim() == 3:
-        raise ValueError(f"{shapes}; expected three dimensions [tokens, heads, head_dim] each")
-    if q.shape[2] != k.shape[2] or k.shape[:2] != v.shape[:2]:
-        raise ValueError(f"{shapes}; expected one head_dim for q and k, one length for k and v")
-    if k.shape[1] == 0 or q.shape[1] % k.shape[1]:
-        raise ValueError(f"{shapes}; expected num_heads to be a multiple of num_kv_heads")
-    if q_offsets.shape != k_offsets.shape or q_offsets.dim() != 1:
-        raise ValueError(
-            f"q_offsets {tuple(q_offsets.shape)} and k_offsets {tuple(k_offsets.shape)}; "
-            "expected two equal shapes [num_sequences + 1]"
-        )
-
-
-def _check_options(
-    q: Tensor,
-    window: int | None,
-    softcap: float | None,
-    relative_bias: Tensor | None,
-    is_bidirectional: bool,
-) -> None:
-    for name, value in (("window", window), ("softcap", softcap)):
-        if value is not None and value <= 0:
-            raise ValueError(f"{name} is {value}; expected a value above 0, or None for none")
-    if relative_bias is None:
-        return
-    if relative_bias.dim() != 2 or relative_bias.shape[1] != q.shape[1]:
-        raise ValueError(
-            f"relative_bias {tuple(relative_bias.shape)} and q {tuple(q.shape)}; expected "
-            "[num_buckets, num_heads] with the heads of q"
-        )
-    least = 4 if is_bidirectional else 2
-    if relative_bias.shape[0] < least:
-        raise ValueError(f"relative_bias has {relative_bias.shape[0]} buckets; expected {least}")
+    if options.window is not None and options.window >= max(max_lengths):
+        options = options._replace(window=None)  # no two tokens are that far apart
+    if options.dropout_p == 0.0:
+        options = options._replace(dropout_seed=None)
+    optional = {
+        "window": options.window,
+        "relative_bias": options.relative_bias,
+        "alibi_slopes": options.alibi_slopes,
+        "softcap": options.softcap,
+        "dropout": options.dropout_seed,
+    }
+    used = tuple(name for name, value in optional.items() if value is not None)
+    backend: str = choose("attention", q, used)
+    if backend == "reference" and choose("attention", q) != "reference":
+        backend = "recomputed"  # only an option is missing there
+    if backend == "reference":
+        return reference.attention(q, k, v, *offsets, options)
+    return _attention(q, k, v, *offsets, *max_lengths, *options, backend)  # type: ignore[no-any-return]
 
 
 def _forward(
@@ -175,33 +117,43 @@ def _forward(
     k_offsets: Tensor,
     q_max_length: int,
     k_max_length: int,
-    is_causal: bool,
-    window: int | None,
-    scale: float,
-    backend: Any,
+    *settings: Any,
 ) -> tuple[Tensor, Tensor]:
+    *options, backend = settings
     return implementation("attention", backend).attention(  # type: ignore[no-any-return]
-        q, k, v, q_offsets, k_offsets, q_max_length, k_max_length, is_causal, window, scale
+        q, k, v, q_offsets, k_offsets, q_max_length, k_max_length, Options(*options)
     )
 
 
 def _forward_fake(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     tokens, num_heads = q.shape[:2]
+    precision = torch.promote_types(q.dtype, torch.float32)
     out = q.new_empty(tokens, num_heads, v.shape[2])
-    return out, q.new_empty(num_heads, tokens, dtype=torch.float32)
+    return out, q.new_empty(num_heads, tokens, dtype=precision)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, k, v, q_offsets, k_offsets, *ctx.settings = inputs
-    out, lse = output
-    ctx.mark_non_differentiable(lse)
-    ctx.save_for_backward(q, k, v, out, lse, q_offsets, k_offsets)
+    q, k, v, q_offsets, k_offsets, *ctx.max_lengths = inputs[:7]
+    *flat, ctx.backend = inputs[7:]
+    options = Options(*flat)
+    tensors = options.relative_bias, options.alibi_slopes, options.dropout_seed
+    ctx.options = options._replace(relative_bias=None, alibi_slopes=None, dropout_seed=None)
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(q, k, v, *output, q_offsets, k_offsets, *tensors)
 
 
 @once_differentiable
 def _backward(ctx: Any, grad_out: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    grad_q, grad_k, grad_v = _backward_op(grad_out, *ctx.saved_tensors, *ctx.settings)
-    return grad_q, grad_k, grad_v, *(None,) * 8
+    # read once: activation checkpointing hands each saved tensor out a single time
+    *saved, relative_bias, alibi_slopes, dropout_seed = ctx.saved_tensors
+    options = ctx.options._replace(
+        relative_bias=relative_bias, alibi_slopes=alibi_slopes, dropout_seed=dropout_seed
+    )
+    grad_q, grad_k, grad_v, grad_bias = _backward_op(
+        grad_out, *saved, *ctx.max_lengths, *options, ctx.backend
+    )
+    has_bias = relative_bias is not None
+    return grad_q, grad_k, grad_v, *(None,) * 7, grad_bias if has_bias else None, *(None,) * 7
 
 
 def _backward_implementation(
@@ -215,47 +167,38 @@ def _backward_implementation(
     k_offsets: Tensor,
     q_max_length: int,
     k_max_length: int,
-    is_causal: bool,
-    window: int | None,
-    scale: float,
-    backend: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return implementation("attention", backend).attention_backward(  # type: ignore[no-any-return]
-        grad_out,
-        q,
-        k,
-        v,
-        out,
-        lse,
-        q_offsets,
-        k_offsets,
-        q_max_length,
-        k_max_length,
-        is_causal,
-        window,
-        scale,
+    *settings: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    *options, backend = settings
+    lengths = q_offsets, k_offsets, q_max_length, k_max_length
+    *grads, grad_bias = implementation("attention", backend).attention_backward(
+        grad_out, q, k, v, out, lse, *lengths, Options(*options)
     )
+    return *grads, q.new_empty(0) if grad_bias is None else grad_bias
 
 
 def _backward_fake(
-    grad_out: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+    grad_out: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    bias = Options(*rest[6:-1]).relative_bias
+    grad_bias = q.new_empty(0) if bias is None else bias.new_empty(bias.shape)
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), grad_bias
 
 
+_SETTINGS = (
+    "Tensor q_offsets, Tensor k_offsets, SymInt q_max_length, SymInt k_max_length,"
+    " bool is_causal, int? window, float scale,"
+    " Tensor? relative_bias, int max_distance, bool is_bidirectional,"
+    " Tensor? alibi_slopes, float? softcap, float dropout_p, Tensor? dropout_seed, str backend"
+)
 _forward_op = register(
-    "attention(Tensor q, Tensor k, Tensor v, Tensor q_offsets, Tensor k_offsets,"
-    " SymInt q_max_length, SymInt k_max_length,"
-    " bool is_causal, int? window, float scale, str backend)"
-    " -> (Tensor out, Tensor lse)",
+    f"attention(Tensor q, Tensor k, Tensor v, {_SETTINGS}) -> (Tensor out, Tensor lse)",
     _forward,
     _forward_fake,
 )
 _backward_op = register(
     "attention_backward(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse,"
-    " Tensor q_offsets, Tensor k_offsets, SymInt q_max_length, SymInt k_max_length,"
-    " bool is_causal, int? window, float scale, str backend)"
-    " -> (Tensor grad_q, Tensor grad_k, Tensor grad_v)",
+    f" {_SETTINGS}) -> (Tensor grad_q, Tensor grad_k, Tensor grad_v, Tensor grad_bias)",
     _backward_implementation,
     _backward_fake,
 )

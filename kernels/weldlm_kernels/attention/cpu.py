@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from weldlm_kernels.attention.offsets import read_offsets
+from weldlm_kernels.attention.options import Options
 
 __all__ = ["attention", "attention_backward"]
 
@@ -75,9 +76,7 @@ def attention(
     k_offsets: Tensor,
     q_max_length: int,
     k_max_length: int,
-    is_causal: bool,
-    window: int | None,
-    scale: float,
+    options: Options,
 ) -> tuple[Tensor, Tensor]:
     """Returns out [T, H, Dv] and lse [H, T]."""
     num_tokens, num_heads, value_dim = *q.shape[:2], v.shape[2]
@@ -86,9 +85,8 @@ def attention(
     q, k, v = _prepared(q, k, v)
     outs, lses = [], []
     for run in _runs(q_bounds, k_bounds):
-        out, lse = _attend(
-            run.rows(q), run.keys(k), run.keys(v), run.parts(is_causal, window), scale
-        )
+        parts = run.parts(options.is_causal, options.window)
+        out, lse = _attend(run.rows(q), run.keys(k), run.keys(v), parts, options.scale)
         outs.append(out)
         lses.append(lse.unsqueeze(-1))
     lse_by_token = _joined(lses, (num_tokens, num_heads, 1), float("-inf"))
@@ -107,11 +105,9 @@ def attention_backward(
     k_offsets: Tensor,
     q_max_length: int,
     k_max_length: int,
-    is_causal: bool,
-    window: int | None,
-    scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the gradients of q, k and v."""
+    options: Options,
+) -> tuple[Tensor, Tensor, Tensor, None]:
+    """Returns the gradients of q, k and v; there is no bias."""
     shapes = q.shape, k.shape, v.shape
     q, k, v, grad_out, out = _prepared(q, k, v, grad_out, out)
     grads_q, grads_k, grads_v = [], [], []
@@ -123,8 +119,8 @@ def attention_backward(
             run.keys(v),
             run.rows(out),
             run.rows(lse.T),
-            run.parts(is_causal, window),
-            scale,
+            run.parts(options.is_causal, options.window),
+            options.scale,
         )
         grads_q.append(grad_q)
         grads_k.append(grad_k)
@@ -133,7 +129,7 @@ def attention_backward(
         _joined(grads, tuple(shape), 0.0)
         for grads, shape in zip((grads_q, grads_k, grads_v), shapes, strict=True)
     )
-    return grad_q, grad_k, grad_v
+    return grad_q, grad_k, grad_v, None
 
 
 def _attend(

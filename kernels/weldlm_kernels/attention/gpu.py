@@ -1,4 +1,4 @@
-"""attention in Triton: how the kernels of gpu_forward.py and gpu_backward.py are launched.
+"""attention in Triton: how the kernels of gpu_forward.py and gpu_backward_*.py are launched.
 
 Nothing here reads the offsets, so no launch waits for the GPU. Views are read where they lie: q, k
 and v may be slices of one fused projection.
@@ -10,13 +10,21 @@ import torch
 import triton
 from torch import Tensor
 
-from weldlm_kernels.attention.gpu_backward import (
-    attention_bwd_delta_kernel,
-    attention_bwd_kv_kernel,
-    attention_bwd_q_kernel,
-)
+from weldlm_kernels.attention.bias_table import BiasTable, build_bias_table
+from weldlm_kernels.attention.dropout import threshold
+from weldlm_kernels.attention.gpu_backward_delta import attention_bwd_delta_kernel
+from weldlm_kernels.attention.gpu_backward_kv import attention_bwd_kv_kernel
+from weldlm_kernels.attention.gpu_backward_q import attention_bwd_q_kernel
 from weldlm_kernels.attention.gpu_forward import attention_fwd_kernel
-from weldlm_kernels.attention.gpu_sizes import DELTA_ROWS, MAX_HEAD_DIM, Blocks, choose_sizes
+from weldlm_kernels.attention.gpu_scores import Modifiers
+from weldlm_kernels.attention.gpu_sizes import (
+    DELTA_ROWS,
+    MAX_HEAD_DIM,
+    Blocks,
+    Sizes,
+    choose_sizes,
+)
+from weldlm_kernels.attention.options import Options
 
 __all__ = ["attention", "attention_backward"]
 
@@ -32,20 +40,19 @@ def attention(
     k_offsets: Tensor,
     q_max_length: int,
     k_max_length: int,
-    is_causal: bool,
-    window: int | None,
-    scale: float,
+    options: Options,
 ) -> tuple[Tensor, Tensor]:
     """Launches the forward; returns out [T, H, Dv] and lse [H, T]."""
-    _check(q, v, scale)
-    num_tokens, num_heads, head_dim = q.shape
+    _check(q, v, options.scale)
+    num_tokens, num_heads, _ = q.shape
     out = q.new_empty(num_tokens, num_heads, v.shape[2])
     lse = q.new_empty(num_heads, num_tokens, dtype=torch.float32)
     with torch.cuda.device_of(q):
-        blocks = choose_sizes(q.dtype, max(head_dim, v.shape[2])).forward
+        blocks = _sizes(q, v, options).forward
         num_blocks = _num_blocks(q_max_length, blocks.block_m)
         attention_fwd_kernel[_grid(num_blocks, num_heads, q_offsets)](
-            **_inputs(q, k, v, q_offsets, k_offsets, is_causal, scale),
+            **_inputs(q, k, v, q_offsets, k_offsets, options),
+            modifiers=_modifiers(options, build_bias_table(options)),
             **_options(blocks),
             out_ptr=out,
             lse_ptr=lse,
@@ -67,16 +74,16 @@ def attention_backward(
     k_offsets: Tensor,
     q_max_length: int,
     k_max_length: int,
-    is_causal: bool,
-    window: int | None,
-    scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Launches the backward; returns the gradients of q, k and v."""
-    num_tokens, num_heads, head_dim = q.shape
-    num_keys, num_kv_heads, value_dim = v.shape
+    options: Options,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Launches the backward; returns the gradients of q, k, v and the relative bias."""
+    num_tokens, num_heads, _ = q.shape
+    num_keys, num_kv_heads, _ = v.shape
     grad_q, grad_k, grad_v = q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
     grad_out, delta = _readable(grad_out), torch.empty_like(lse)
-    arguments = _inputs(q, k, v, q_offsets, k_offsets, is_causal, scale) | {
+    table = build_bias_table(options)
+    modifiers = _modifiers(options, table)
+    arguments = _inputs(q, k, v, q_offsets, k_offsets, options) | {
         "grad_out_ptr": grad_out,
         "stride_gt": grad_out.stride(0),
         "stride_gh": grad_out.stride(1),
@@ -86,26 +93,34 @@ def attention_backward(
     }
     with torch.cuda.device_of(q):
         _compute_delta(grad_out, out, delta)
-        sizes = choose_sizes(q.dtype, max(head_dim, value_dim))
+        sizes = _sizes(q, v, options)
         num_blocks = _num_blocks(k_max_length, sizes.backward_kv.block_n)
         attention_bwd_kv_kernel[_grid(num_blocks, num_kv_heads, k_offsets)](
             **arguments,
             **_options(sizes.backward_kv),
+            modifiers=modifiers,
             grad_k_ptr=grad_k,
             grad_v_ptr=grad_v,
             num_blocks=num_blocks,
             num_keys=num_keys,
             num_kv_heads=num_kv_heads,
         )
-        num_blocks = _num_blocks(q_max_length, sizes.backward_q.block_m)
+        block_m = sizes.backward_q.block_m
+        num_blocks = _num_blocks(q_max_length, block_m)
+        # a block of rows has slot (its first row) // block_m + (its sequence)
+        num_slots = num_tokens // block_m + q_offsets.shape[0]
+        partial_grads = None if table is None else table.new_gradients(num_slots)
         attention_bwd_q_kernel[_grid(num_blocks, num_heads, q_offsets)](
             **arguments,
             **_options(sizes.backward_q),
+            modifiers=modifiers._replace(grad_table_ptr=partial_grads),
             grad_q_ptr=grad_q,
             num_blocks=num_blocks,
             num_heads=num_heads,
         )
-    return grad_q, grad_k, grad_v
+    if table is None or partial_grads is None:
+        return grad_q, grad_k, grad_v, None
+    return grad_q, grad_k, grad_v, table.gradient(partial_grads)
 
 
 def _compute_delta(grad_out: Tensor, out: Tensor, delta: Tensor) -> None:
@@ -143,8 +158,7 @@ def _inputs(
     v: Tensor,
     q_offsets: Tensor,
     k_offsets: Tensor,
-    is_causal: bool,
-    scale: float,
+    options: Options,
 ) -> dict[str, Any]:
     """The arguments that the three looping kernels have in common."""
     q, k, v = _readable(q), _readable(k), _readable(v)
@@ -162,11 +176,32 @@ def _inputs(
         "stride_vh": v.stride(1),
         "num_sequences": q_offsets.shape[0] - 1,
         "group": q.shape[1] // k.shape[1],
-        "scale": scale,
-        "IS_CAUSAL": is_causal,
+        "scale": options.scale,
+        "IS_CAUSAL": options.is_causal,
         "HEAD_DIM": q.shape[2],
         "VALUE_DIM": v.shape[2],
     }
+
+
+def _modifiers(options: Options, table: BiasTable | None) -> Modifiers:
+    modifiers = Modifiers(window=options.window, softcap=options.softcap)
+    if options.alibi_slopes is not None:
+        modifiers = modifiers._replace(slopes_ptr=options.alibi_slopes.contiguous())
+    if table is not None:
+        modifiers = modifiers._replace(table_ptr=table.values, reach=table.reach)
+    if options.dropout_seed is not None:
+        modifiers = modifiers._replace(
+            seed_ptr=options.dropout_seed,
+            threshold=threshold(options.dropout_p),
+            keep_scale=1.0 / (1.0 - options.dropout_p),
+        )
+    return modifiers
+
+
+def _sizes(q: Tensor, v: Tensor, options: Options) -> Sizes:
+    modifiers = options.window, options.softcap, options.relative_bias, options.alibi_slopes
+    is_modified = any(x is not None for x in (*modifiers, options.dropout_seed))
+    return choose_sizes(q.dtype, max(q.shape[2], v.shape[2]), is_modified)
 
 
 def _readable(x: Tensor) -> Tensor:

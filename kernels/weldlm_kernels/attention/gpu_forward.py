@@ -8,10 +8,11 @@ the tokens behind the last offset; its programs store what a query without a key
 import triton
 import triton.language as tl
 
+from weldlm_kernels.attention.gpu_dropout import are_kept, draw_words, grow_kept
+from weldlm_kernels.attention.gpu_ranges import is_visible, key_range, skip
+from weldlm_kernels.attention.gpu_scores import to_scores
 from weldlm_kernels.attention.gpu_tiles import (
     clear_rows,
-    is_visible,
-    key_range,
     load_rows,
     locate,
     padded,
@@ -21,8 +22,6 @@ from weldlm_kernels.attention.gpu_tiles import (
 
 __all__ = ["attention_fwd_kernel"]
 
-# exponentials are taken to base 2, which is what the hardware computes
-LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
 
 
@@ -48,6 +47,7 @@ def attention_fwd_kernel(
     num_heads,
     group,  # query heads that share a key/value head
     scale,
+    modifiers,
     IS_CAUSAL: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
@@ -91,10 +91,13 @@ def attention_fwd_kernel(
             v_ptr,
             stride_kt,
             stride_vt,
+            head,
+            (q_start, k_start),
             first_row,
             k_length - q_length,
             k_length,
-            scale * LOG2_E,
+            scale,
+            modifiers,
             IS_EDGE,
             IS_CAUSAL,
             HEAD_DIM,
@@ -104,7 +107,7 @@ def attention_fwd_kernel(
         )
     # a row without a visible key has row_sum = 0 and row_max = -inf
     row_sum = tl.where(row_sum == 0.0, 1.0, row_sum)
-    out = acc / row_sum[:, None]
+    out = grow_kept(acc / row_sum[:, None], modifiers.keep_scale)
     lse = (row_max + tl.log2(row_sum)) * LN_2
 
     rows = first_row + tl.arange(0, BLOCK_M)
@@ -122,10 +125,13 @@ def attend(
     v_ptr,
     stride_kt,
     stride_vt,
+    head,
+    starts,  # first tokens of queries and keys
     first_row,
     shift,
     k_length,
-    scale_log2,
+    scale,
+    modifiers,
     IS_EDGE: tl.constexpr,
     IS_CAUSAL: tl.constexpr,
     HEAD_DIM: tl.constexpr,
@@ -134,21 +140,38 @@ def attend(
     BLOCK_N: tl.constexpr,
 ):
     """Adds the keys that all rows see, or those at the edge, to the running softmax."""
+    window, seed_ptr = modifiers.window, modifiers.seed_ptr
     rows = first_row + tl.arange(0, BLOCK_M)
-    begin, end = key_range(first_row, shift, k_length, IS_EDGE, IS_CAUSAL, BLOCK_M, BLOCK_N)
-    for first_key in range(begin, end, BLOCK_N):
+    if seed_ptr is not None:
+        row_words = draw_words(seed_ptr, head, starts[0] + rows, False)
+    begin, end, jump, gap = key_range(
+        first_row, shift, k_length, window, IS_EDGE, IS_CAUSAL, BLOCK_M, BLOCK_N
+    )
+    for position in range(begin, end, BLOCK_N):
+        first_key = skip(position, jump, gap, window)
+        keys = first_key + tl.arange(0, BLOCK_N)
         k = load_rows(k_ptr, first_key, k_length, stride_kt, IS_EDGE, BLOCK_N, HEAD_DIM)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee")
+        distance = keys[None, :] - (rows + shift)[:, None]
+        lowest = first_key - first_row - shift - BLOCK_M + 1
+        highest = lowest + BLOCK_M + BLOCK_N - 2
+        scores, unit = to_scores(scores, distance, lowest, highest, head, scale, modifiers)
         if IS_EDGE:
-            keys = first_key + tl.arange(0, BLOCK_N)
-            visible = is_visible(rows[:, None], keys[None, :], shift, k_length, IS_CAUSAL)
+            visible = (keys < k_length)[None, :]
+            if IS_CAUSAL or window is not None:
+                visible &= is_visible(rows[:, None], keys[None, :], shift, window, IS_CAUSAL)
             scores = tl.where(visible, scores, float("-inf"))
-        new_max = tl.maximum(row_max, tl.max(scores, axis=1) * scale_log2)
+        new_max = tl.maximum(row_max, tl.max(scores, axis=1) * unit)
         # -inf - -inf would be nan
         base = tl.where(new_max == float("-inf"), 0.0, new_max) if IS_EDGE else new_max
-        p = tl.exp2(scores * scale_log2 - base[:, None])
+        p = tl.exp2(scores * unit - base[:, None])
         decay = tl.exp2(row_max - base)
         row_sum = row_sum * decay + tl.sum(p, axis=1)
+        if seed_ptr is not None:
+            key_words = draw_words(seed_ptr, head, starts[1] + keys, True)
+            p = tl.where(
+                are_kept(row_words[:, None], key_words[None, :], modifiers.threshold), p, 0.0
+            )
         v = load_rows(v_ptr, first_key, k_length, stride_vt, IS_EDGE, BLOCK_N, VALUE_DIM)
         acc = tl.dot(p.to(v.dtype), v, acc * decay[:, None], input_precision="ieee")
         row_max = new_max

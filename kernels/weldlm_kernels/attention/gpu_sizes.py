@@ -51,14 +51,31 @@ _SIZES: dict[tuple[_Architecture, int, int], Sizes] = {
     ("sm_90", 4, 128): Sizes(Blocks(32, 32, 8, 1), Blocks(16, 32, 8, 2), Blocks(32, 16, 8, 2)),
     ("sm_90", 4, 256): Sizes(Blocks(32, 16, 8, 1), Blocks(16, 16, 8, 2), Blocks(32, 16, 8, 2)),
 }
+# The same with every option of attention at once, which takes registers; for all architectures.
+_MODIFIED_SIZES: dict[tuple[int, int], Sizes] = {
+    (2, 64): Sizes(Blocks(128, 64, 8, 2), Blocks(32, 64, 4, 2), Blocks(64, 32, 4, 2)),
+    (2, 128): Sizes(Blocks(64, 64, 8, 2), Blocks(64, 64, 8, 2), Blocks(64, 32, 8, 2)),
+    (2, 256): Sizes(Blocks(64, 32, 8, 1), Blocks(32, 32, 8, 2), Blocks(32, 32, 8, 1)),
+    (4, 64): Sizes(Blocks(32, 32, 8, 2), Blocks(32, 32, 8, 2), Blocks(32, 32, 8, 2)),
+    (4, 128): Sizes(Blocks(32, 16, 8, 1), Blocks(16, 32, 8, 2), Blocks(32, 16, 8, 2)),
+    (4, 256): Sizes(Blocks(16, 16, 8, 1), Blocks(16, 16, 8, 1), Blocks(16, 16, 8, 1)),
+}
 MAX_HEAD_DIM = 256
 # rows of a program of the kernel that only streams
 DELTA_ROWS = 32
 
 
-def choose_sizes(dtype: torch.dtype, head_size: int) -> Sizes:
-    """Returns the tiles for heads of up to `head_size` on the current GPU."""
+def choose_sizes(dtype: torch.dtype, head_size: int, is_modified: bool) -> Sizes:
+    """Returns the tiles for heads of up to `head_size` on the current GPU.
+
+    Args:
+        dtype: of queries, keys and values.
+        head_size: the larger one of head_dim and value_dim.
+        is_modified: the call has a window, softcap, bias or dropout.
+    """
     width = next(width for width in (64, 128, MAX_HEAD_DIM) if head_size <= width)
+    if is_modified:
+        return _MODIFIED_SIZES[dtype.itemsize, width]
     # the interpreter has no GPU
     architecture = "sm_90" if triton.knobs.runtime.interpret else _architecture(_device())
     return _SIZES[architecture, dtype.itemsize, width]

@@ -1,20 +1,13 @@
-"""What the Triton kernels of attention are composed of: places in the batch, ranges, masks, tiles.
-
-Rows are positions of queries and keys positions of keys, both within their sequence. `shift` =
-k_length - q_length aligns the ends: under a causal mask a row sees the keys up to row + shift.
-"""
+"""What the Triton kernels of attention are composed of: places in the batch, and tiles of rows."""
 
 import triton
 import triton.language as tl
 
 __all__ = [
     "clear_rows",
-    "is_visible",
-    "key_range",
     "load_rows",
     "locate",
     "padded",
-    "row_range",
     "span",
     "store_rows",
 ]
@@ -42,61 +35,6 @@ def span(offsets_ptr, sequence, num_sequences, num_tokens):
     start = tl.load(offsets_ptr + sequence)
     end = tl.load(offsets_ptr + sequence + 1, mask=sequence < num_sequences, other=num_tokens)
     return start.to(tl.int64), (end - start).to(tl.int32)
-
-
-@triton.jit
-def is_visible(rows, keys, shift, k_length, IS_CAUSAL: tl.constexpr):
-    """Whether rows see keys; the two broadcast against each other."""
-    visible = keys < k_length
-    if IS_CAUSAL:
-        visible = visible & (keys <= rows + shift)
-    return visible
-
-
-@triton.jit
-def key_range(
-    first_row,
-    shift,
-    k_length,
-    IS_EDGE: tl.constexpr,
-    IS_CAUSAL: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-):
-    """The keys a block of rows sees: in tiles that need no mask or, at the edge, in the others."""
-    whole, end = k_length // BLOCK_N * BLOCK_N, k_length
-    if IS_CAUSAL:
-        whole = tl.maximum(first_row + shift + 1, 0) // BLOCK_N * BLOCK_N
-        end = tl.minimum(first_row + shift + BLOCK_M, k_length)
-    begin = 0
-    if IS_EDGE:
-        begin = whole
-    else:
-        end = whole
-    return begin, end
-
-
-@triton.jit
-def row_range(
-    first_key,
-    shift,
-    q_length,
-    IS_EDGE: tl.constexpr,
-    IS_CAUSAL: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-):
-    """The rows that see a block of keys: in tiles without a mask or, at the edge, in the others."""
-    begin, end = 0, q_length
-    if IS_CAUSAL:
-        whole = tl.cdiv(tl.maximum(first_key + BLOCK_N - 1 - shift, 0), BLOCK_M) * BLOCK_M
-        whole = tl.minimum(whole, q_length)
-        if IS_EDGE:
-            begin = tl.maximum(first_key - shift, 0) // BLOCK_M * BLOCK_M
-            end = whole
-        else:
-            begin = whole
-    return begin, end
 
 
 @triton.jit

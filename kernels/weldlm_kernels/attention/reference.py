@@ -7,9 +7,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from weldlm_kernels.attention import dropout
 from weldlm_kernels.attention.offsets import read_offsets
+from weldlm_kernels.attention.options import Options
 
-__all__ = ["RelativeBias", "attention", "relative_bias"]
+__all__ = ["RelativeBias", "attend", "attention"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +24,9 @@ class RelativeBias:
 
     def scores(self, distance: Tensor) -> Tensor:
         """[T, S], places of the keys less those of the queries -> [H, T, S]."""
-        return self.table[self._buckets(distance)].permute(2, 0, 1)
+        return self.table[self.buckets(distance)].permute(2, 0, 1)
 
-    def _buckets(self, distance: Tensor) -> Tensor:
+    def buckets(self, distance: Tensor) -> Tensor:
         """Half of the buckets hold one distance each, the others spans that grow exponentially."""
         num_buckets, first = self.table.shape[0], torch.zeros_like(distance)
         if self.is_bidirectional:
@@ -40,47 +42,16 @@ class RelativeBias:
         return first + torch.where(distance < num_exact, distance, far)
 
 
-def relative_bias(
-    table: Tensor | None, max_distance: int, is_bidirectional: bool
-) -> RelativeBias | None:
-    return None if table is None else RelativeBias(table, max_distance, is_bidirectional)
-
-
 def attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    q_offsets: Tensor,
-    k_offsets: Tensor,
-    is_causal: bool,
-    window: int | None,
-    scale: float,
-    softcap: float | None,
-    bias: RelativeBias | None = None,
+    q: Tensor, k: Tensor, v: Tensor, q_offsets: Tensor, k_offsets: Tensor, options: Options
 ) -> tuple[Tensor, Tensor]:
-    """out = softmax(scale q k^T + bias) v within each sequence; lse = log sum exp.
-
-    Query heads share key/value heads in groups (GQA). With `is_causal` the last query of a sequence
-    sees its last key, the one before it one key less, and so on. With `window` a query sees only
-    keys less than `window` places away. `softcap` c makes scores x into c tanh(x / c). A query that
-    sees no key gives out = 0 and lse = -inf.
-    """
+    """out = dropout(softmax(scores)) v within each sequence; lse = log sum exp of its scores."""
     q_bounds = read_offsets("q_offsets", q_offsets, q.shape[0])
     k_bounds = read_offsets("k_offsets", k_offsets, k.shape[0])
     outs, lses = [], []
-    for (q_start, q_end), (k_start, k_end) in zip(
-        pairwise(q_bounds), pairwise(k_bounds), strict=True
-    ):
-        distance = _distance(q_end - q_start, k_end - k_start, q.device)
-        out, lse = _attend(
-            q[q_start:q_end],
-            k[k_start:k_end],
-            v[k_start:k_end],
-            None if bias is None else bias.scores(distance),
-            _hidden(distance, is_causal, window),
-            scale,
-            softcap,
-        )
+    for q_span, k_span in zip(pairwise(q_bounds), pairwise(k_bounds), strict=True):
+        rows, keys = slice(*q_span), slice(*k_span)
+        out, lse = attend(q[rows], k[keys], v[keys], options, rows.start, keys.start)
         outs.append(out)
         lses.append(lse)
     # rows behind the last offset belong to no sequence
@@ -90,16 +61,16 @@ def attention(
     return torch.cat(outs).to(q.dtype), torch.cat(lses, dim=1)
 
 
-def _attend(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    bias: Tensor | None,
-    hidden: Tensor | None,
-    scale: float,
-    softcap: float | None,
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, options: Options, q_start: int, k_start: int
 ) -> tuple[Tensor, Tensor]:
-    """One sequence: q [T, H, D], k [S, Hkv, D], v [S, Hkv, Dv] -> out [T, H, Dv], lse [H, T]."""
+    """One sequence: q [T, H, D], k [S, Hkv, D], v [S, Hkv, Dv] -> out [T, H, Dv], lse [H, T].
+
+    scores = scale q k^T + bias, where query heads share key/value heads in groups (GQA). A softcap
+    c makes scores x into c tanh(x / c). What a query does not see is taken from the scores; a query
+    that sees no key gives out = 0 and lse = -inf. `q_start` and `k_start`, the places of the first
+    tokens, decide what dropout drops.
+    """
     num_queries, num_heads, _ = q.shape
     num_keys, num_kv_heads, _ = k.shape
     if num_keys == 0:
@@ -109,32 +80,51 @@ def _attend(
     precision = torch.promote_types(q.dtype, torch.float32)
     q, k, v = q.to(precision), k.to(precision), v.to(precision)
     k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-    scores = torch.einsum("t h d, s h d -> h t s", q, k) * scale
-    if bias is not None:
-        scores = scores + bias
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
-    if hidden is not None:
-        scores = scores.masked_fill(hidden, float("-inf"))
+    distance = _distance(num_queries, num_keys, q.device)
+    scores = torch.einsum("t h d, s h d -> h t s", q, k) * options.scale
+    scores = _hide(_cap(_add_biases(scores, distance, options), options), distance, options)
     lse = torch.logsumexp(scores, dim=-1)  # [H, T]
     # a row without a visible key has lse = -inf, which would give exp(nan)
     shift = torch.where(torch.isinf(lse), torch.zeros_like(lse), lse)
     probabilities = torch.exp(scores - shift.unsqueeze(-1))
+    if options.dropout_seed is not None:
+        q_tokens = torch.arange(q_start, q_start + num_queries, device=q.device)
+        k_tokens = torch.arange(k_start, k_start + num_keys, device=q.device)
+        is_kept = dropout.kept(
+            options.dropout_p, options.dropout_seed, num_heads, q_tokens, k_tokens
+        )
+        probabilities = probabilities * is_kept / (1.0 - options.dropout_p)
     return torch.einsum("h t s, s h d -> t h d", probabilities, v), lse
+
+
+def _add_biases(scores: Tensor, distance: Tensor, options: Options) -> Tensor:
+    if options.relative_bias is not None:
+        bias = RelativeBias(options.relative_bias, options.max_distance, options.is_bidirectional)
+        scores = scores + bias.scores(distance)
+    if options.alibi_slopes is not None:
+        scores = scores - options.alibi_slopes.view(-1, 1, 1) * distance.abs()
+    return scores
+
+
+def _cap(scores: Tensor, options: Options) -> Tensor:
+    if options.softcap is None:
+        return scores
+    return options.softcap * torch.tanh(scores / options.softcap)
+
+
+def _hide(scores: Tensor, distance: Tensor, options: Options) -> Tensor:
+    """Takes away the keys behind a query, and those that are `window` places away or more."""
+    if options.is_causal:
+        scores = scores.masked_fill(distance > 0, float("-inf"))
+    if options.window is not None:
+        scores = scores.masked_fill(distance.abs() >= options.window, float("-inf"))
+    return scores
 
 
 def _distance(num_queries: int, num_keys: int, device: torch.device) -> Tensor:
     """[T, S], place of the key less that of the query, the last of both at the same place."""
     query = torch.arange(num_queries, device=device).unsqueeze(1) + (num_keys - num_queries)
     return torch.arange(num_keys, device=device) - query
-
-
-def _hidden(distance: Tensor, is_causal: bool, window: int | None) -> Tensor | None:
-    """[T, S], true where the query does not see the key; None where it sees all."""
-    if not is_causal and window is None:
-        return None
-    hidden = distance > 0 if is_causal else torch.zeros_like(distance, dtype=torch.bool)
-    return hidden if window is None else hidden | (distance.abs() >= window)
 
 
 def _no_lse(q: Tensor, num_queries: int) -> Tensor:

@@ -11,69 +11,93 @@ from torch import Tensor
 from weldlm_kernels.backend import choose, implementation
 from weldlm_kernels.layer_norm import reference
 from weldlm_kernels.registration import differentiable, once_differentiable, register
-from weldlm_kernels.row_contract import check_rows, contiguous_like
+from weldlm_kernels.row_contract import (
+    check_rows,
+    contiguous_like,
+    gradients_of_rows,
+    save_rows,
+)
 
 __all__ = ["layer_norm"]
 
 
 @overload
 def layer_norm(
-    x: Tensor, weight: Tensor, bias: Tensor | None = ..., *, residual: None = ..., eps: float = ...
+    x: Tensor,
+    weight: Tensor | None = ...,
+    bias: Tensor | None = ...,
+    *,
+    residual: None = ...,
+    eps: float = ...,
+    weight_offset: float = ...,
 ) -> Tensor: ...
 @overload
 def layer_norm(
-    x: Tensor, weight: Tensor, bias: Tensor | None = ..., *, residual: Tensor, eps: float = ...
+    x: Tensor,
+    weight: Tensor | None = ...,
+    bias: Tensor | None = ...,
+    *,
+    residual: Tensor,
+    eps: float = ...,
+    weight_offset: float = ...,
 ) -> tuple[Tensor, Tensor]: ...
 def layer_norm(
     x: Tensor,
-    weight: Tensor,
+    weight: Tensor | None = None,
     bias: Tensor | None = None,
     *,
     residual: Tensor | None = None,
     eps: float = 1e-5,
+    weight_offset: float = 0.0,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Normalizes the rows of `x` (+ `residual`) to zero mean and unit variance.
 
     Args:
         x: [..., hidden_size], fp32, fp16 or bf16 (fp64 takes the reference).
-        weight: [hidden_size].
+        weight: [hidden_size] or None for ones.
         bias: [hidden_size] or None.
         residual: [..., hidden_size], the residual stream to which `x` is added first.
         eps: added to the variance.
+        weight_offset: added to weight, in fp32: 1.0 where weights are stored less one.
 
     Returns:
         y in the dtype of `x`; with `residual` also the updated stream x + residual in its dtype.
 
     Raises:
-        ValueError: shapes do not fit, or the tensors are on several devices.
+        ValueError: shapes do not fit, the tensors are on several devices, `eps` is below 0, or
+            weight_offset is not 0 without a weight.
         TypeError: `x` has no floating-point dtype.
     """
-    check_rows(x, weight, bias, residual)
+    check_rows(x, weight, bias, residual, eps, weight_offset)
     backend = choose("layer_norm", x)
     if backend == "reference":
-        y, stream = reference.layer_norm(x, weight, bias, residual, eps)
+        y, stream = reference.layer_norm(x, weight, bias, residual, eps, weight_offset)
     else:
-        y, stream, _, _ = _layer_norm(x, weight, bias, residual, eps, backend)
+        y, stream, *_ = _layer_norm(x, weight, bias, residual, eps, weight_offset, backend)
     return y if residual is None else (y, stream)
 
 
 def _forward(
     x: Tensor,
-    weight: Tensor,
+    weight: Tensor | None,
     bias: Tensor | None,
     residual: Tensor | None,
     eps: float,
+    weight_offset: float,
     backend: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return implementation("layer_norm", backend).layer_norm(x, weight, bias, residual, eps)  # type: ignore[no-any-return]
+    return implementation("layer_norm", backend).layer_norm(  # type: ignore[no-any-return]
+        x, weight, bias, residual, eps, weight_offset
+    )
 
 
 def _forward_fake(
     x: Tensor,
-    weight: Tensor,
+    weight: Tensor | None,
     bias: Tensor | None,
     residual: Tensor | None,
     eps: float,
+    weight_offset: float,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     rows = x.numel() // x.shape[-1]
@@ -83,47 +107,44 @@ def _forward_fake(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, weight, bias, residual, _, backend = inputs
-    _, stream, mean, rstd = output
-    ctx.mark_non_differentiable(mean, rstd)
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x if residual is None else stream, weight, mean, rstd)
-    ctx.backend, ctx.x_dtype = backend, x.dtype
+    x, weight, bias, residual, _, weight_offset, backend = inputs
+    _, stream, *statistics = output
+    save_rows(
+        ctx,
+        x=x,
+        weight=weight,
+        residual=residual,
+        stream=stream,
+        statistics=statistics,
+        weight_offset=weight_offset,
+        backend=backend,
+    )
     ctx.bias_dtype = None if bias is None else bias.dtype
-    ctx.has_residual = residual is not None
 
 
 @once_differentiable
 def _backward(
     ctx: Any, grad_y: Tensor | None, grad_stream: Tensor | None, *_: None
 ) -> tuple[Tensor | None, ...]:
-    stream, weight, mean, rstd = ctx.saved_tensors
-    if grad_y is None:
-        grad_y = torch.zeros_like(stream, dtype=ctx.x_dtype)
-    grad_x, grad_weight, grad_bias = _backward_op(
-        grad_y, grad_stream if ctx.has_residual else None, stream, weight, mean, rstd, ctx.backend
+    grad_x, grad_residual, grad_weight, grad_bias = gradients_of_rows(
+        ctx, grad_y, grad_stream, _backward_op
     )
-    return (
-        grad_x.to(ctx.x_dtype),
-        grad_weight,
-        None if ctx.bias_dtype is None else grad_bias.to(ctx.bias_dtype),
-        grad_x if ctx.has_residual else None,
-        None,
-        None,
-    )
+    grad_bias = None if ctx.bias_dtype is None else grad_bias.to(ctx.bias_dtype)
+    return grad_x, grad_weight, grad_bias, grad_residual, None, None, None
 
 
 def _backward_implementation(
     grad_y: Tensor,
     grad_stream: Tensor | None,
     stream: Tensor,
-    weight: Tensor,
+    weight: Tensor | None,
     mean: Tensor,
     rstd: Tensor,
+    weight_offset: float,
     backend: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return implementation("layer_norm", backend).layer_norm_backward(  # type: ignore[no-any-return]
-        grad_y, grad_stream, stream, weight, mean, rstd
+        grad_y, grad_stream, stream, weight, mean, rstd, weight_offset
     )
 
 
@@ -131,23 +152,25 @@ def _backward_fake(
     grad_y: Tensor,
     grad_stream: Tensor | None,
     stream: Tensor,
-    weight: Tensor,
+    weight: Tensor | None,
     mean: Tensor,
     rstd: Tensor,
+    weight_offset: float,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return contiguous_like(stream), contiguous_like(weight), contiguous_like(weight)
+    grad_weight = mean.new_empty(stream.shape[-1]) if weight is None else contiguous_like(weight)
+    return contiguous_like(stream), grad_weight, torch.empty_like(grad_weight)
 
 
 _forward_op = register(
-    "layer_norm(Tensor x, Tensor weight, Tensor? bias, Tensor? residual, float eps, str backend)"
-    " -> (Tensor y, Tensor stream, Tensor mean, Tensor rstd)",
+    "layer_norm(Tensor x, Tensor? weight, Tensor? bias, Tensor? residual, float eps,"
+    " float weight_offset, str backend) -> (Tensor y, Tensor stream, Tensor mean, Tensor rstd)",
     _forward,
     _forward_fake,
 )
 _backward_op = register(
-    "layer_norm_backward(Tensor grad_y, Tensor? grad_stream, Tensor stream, Tensor weight,"
-    " Tensor mean, Tensor rstd, str backend)"
+    "layer_norm_backward(Tensor grad_y, Tensor? grad_stream, Tensor stream, Tensor? weight,"
+    " Tensor mean, Tensor rstd, float weight_offset, str backend)"
     " -> (Tensor grad_stream, Tensor grad_weight, Tensor grad_bias)",
     _backward_implementation,
     _backward_fake,

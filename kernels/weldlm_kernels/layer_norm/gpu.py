@@ -13,6 +13,7 @@ from torch import Tensor
 from weldlm_kernels.row_tiles import (
     COLUMN_TILE,
     MAX_WIDTH,
+    load_factor,
     load_sum,
     num_programs,
     row_tile,
@@ -26,7 +27,7 @@ __all__ = ["layer_norm", "layer_norm_backward"]
 def layer_norm_fwd_kernel(
     x_ptr,  # [rows, hidden_size]
     residual_ptr,  # [rows, hidden_size] or None
-    weight_ptr,  # [hidden_size]
+    weight_ptr,  # [hidden_size] or None
     bias_ptr,  # [hidden_size] or None
     y_ptr,  # [rows, hidden_size]
     stream_ptr,  # [rows, hidden_size], None without a residual
@@ -35,6 +36,7 @@ def layer_norm_fwd_kernel(
     rows,
     hidden_size,
     eps,
+    weight_offset,  # None for 0
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
@@ -45,12 +47,12 @@ def layer_norm_fwd_kernel(
     offset = row[:, None] * hidden_size + column[None, :]
 
     s = load_sum(x_ptr, residual_ptr, offset, mask)
-    weight = tl.load(weight_ptr + column, mask=is_column, other=0.0).to(tl.float32)
+    factor = load_factor(weight_ptr, column, is_column, weight_offset)
 
     mean = tl.sum(s, axis=1) / hidden_size
     centered = tl.where(mask, s - mean[:, None], 0.0)
     rstd = tl.rsqrt(tl.sum(centered * centered, axis=1) / hidden_size + eps)
-    y = centered * rstd[:, None] * weight[None, :]
+    y = centered * rstd[:, None] * factor[None, :]
     if bias_ptr is not None:
         y += tl.load(bias_ptr + column, mask=is_column, other=0.0).to(tl.float32)[None, :]
 
@@ -65,7 +67,7 @@ def layer_norm_fwd_kernel(
 def layer_norm_fwd_wide_kernel(
     x_ptr,  # [rows, hidden_size]
     residual_ptr,  # [rows, hidden_size] or None
-    weight_ptr,  # [hidden_size]
+    weight_ptr,  # [hidden_size] or None
     bias_ptr,  # [hidden_size] or None
     y_ptr,  # [rows, hidden_size]
     stream_ptr,  # [rows, hidden_size], None without a residual
@@ -73,6 +75,7 @@ def layer_norm_fwd_wide_kernel(
     rstd_ptr,  # [rows]
     hidden_size,
     eps,
+    weight_offset,  # None for 0
     BLOCK_N: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
@@ -99,8 +102,8 @@ def layer_norm_fwd_wide_kernel(
         column = begin + tl.arange(0, BLOCK_N)
         mask = column < hidden_size
         s = load_sum(x_ptr, residual_ptr, start + column, mask)
-        weight = tl.load(weight_ptr + column, mask=mask, other=0.0).to(tl.float32)
-        y = (s - mean) * rstd * weight
+        factor = load_factor(weight_ptr, column, mask, weight_offset)
+        y = (s - mean) * rstd * factor
         if bias_ptr is not None:
             y += tl.load(bias_ptr + column, mask=mask, other=0.0).to(tl.float32)
         tl.store(y_ptr + start + column, y, mask=mask)
@@ -112,11 +115,11 @@ def layer_norm_fwd_wide_kernel(
 
 
 @triton.jit
-def load_normalized(grad_y_ptr, stream_ptr, weight, mean, rstd, offset, mask):
+def load_normalized(grad_y_ptr, stream_ptr, factor, mean, rstd, offset, mask):
     """Loads grad_y, and x^ = (s - mean) * rstd, and returns them with grad_x^."""
     grad_y = tl.load(grad_y_ptr + offset, mask=mask, other=0.0).to(tl.float32)
     s = tl.load(stream_ptr + offset, mask=mask, other=0.0).to(tl.float32)
-    return grad_y, (s - mean) * rstd, grad_y * weight
+    return grad_y, (s - mean) * rstd, grad_y * factor
 
 
 @triton.jit
@@ -124,13 +127,14 @@ def layer_norm_bwd_kernel(
     grad_y_ptr,  # [rows, hidden_size]
     grad_stream_ptr,  # [rows, hidden_size] or None
     stream_ptr,  # [rows, hidden_size]
-    weight_ptr,  # [hidden_size]
+    weight_ptr,  # [hidden_size] or None
     mean_ptr,  # [rows]
     rstd_ptr,  # [rows]
     grad_s_ptr,  # [rows, hidden_size]
     partial_ptr,  # [2, programs, hidden_size], sums for weight and bias
     rows,
     hidden_size,
+    weight_offset,  # None for 0
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     STAGES: tl.constexpr,
@@ -139,7 +143,7 @@ def layer_norm_bwd_kernel(
     column = tl.arange(0, BLOCK_N)
     is_column = column < hidden_size
 
-    weight = tl.load(weight_ptr + column, mask=is_column, other=0.0).to(tl.float32)
+    factor = load_factor(weight_ptr, column, is_column, weight_offset)
     grad_weight = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     grad_bias = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     blocks = tl.cdiv(rows, BLOCK_M)
@@ -151,7 +155,7 @@ def layer_norm_bwd_kernel(
         mean = tl.load(mean_ptr + row, mask=is_row, other=0.0)[:, None]
         rstd = tl.load(rstd_ptr + row, mask=is_row, other=0.0)[:, None]
         grad_y, x_hat, grad_x_hat = load_normalized(
-            grad_y_ptr, stream_ptr, weight[None, :], mean, rstd, offset, mask
+            grad_y_ptr, stream_ptr, factor[None, :], mean, rstd, offset, mask
         )
         projection = tl.sum(grad_x_hat * x_hat, axis=1)[:, None] / hidden_size
         average = tl.sum(grad_x_hat, axis=1)[:, None] / hidden_size
@@ -170,11 +174,12 @@ def layer_norm_bwd_kernel(
 def layer_norm_bwd_wide_means_kernel(
     grad_y_ptr,  # [rows, hidden_size]
     stream_ptr,  # [rows, hidden_size]
-    weight_ptr,  # [hidden_size]
+    weight_ptr,  # [hidden_size] or None
     mean_ptr,  # [rows]
     rstd_ptr,  # [rows]
     means_ptr,  # [rows, 2], mean of grad_x^ * x^ and of grad_x^
     hidden_size,
+    weight_offset,  # None for 0
     BLOCK_N: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
@@ -186,9 +191,9 @@ def layer_norm_bwd_wide_means_kernel(
     for begin in range(0, hidden_size, BLOCK_N):
         column = begin + tl.arange(0, BLOCK_N)
         mask = column < hidden_size
-        weight = tl.load(weight_ptr + column, mask=mask, other=0.0).to(tl.float32)
+        factor = load_factor(weight_ptr, column, mask, weight_offset)
         _, x_hat, grad_x_hat = load_normalized(
-            grad_y_ptr, stream_ptr, weight, mean, rstd, row * hidden_size + column, mask
+            grad_y_ptr, stream_ptr, factor, mean, rstd, row * hidden_size + column, mask
         )
         projection += grad_x_hat * x_hat
         average += grad_x_hat
@@ -202,7 +207,7 @@ def layer_norm_bwd_wide_kernel(
     grad_y_ptr,  # [rows, hidden_size]
     grad_stream_ptr,  # [rows, hidden_size] or None
     stream_ptr,  # [rows, hidden_size]
-    weight_ptr,  # [hidden_size]
+    weight_ptr,  # [hidden_size] or None
     mean_ptr,  # [rows]
     rstd_ptr,  # [rows]
     means_ptr,  # [rows, 2], mean of grad_x^ * x^ and of grad_x^
@@ -210,6 +215,7 @@ def layer_norm_bwd_wide_kernel(
     partial_ptr,  # [2, programs, hidden_size], sums for weight and bias
     rows,
     hidden_size,
+    weight_offset,  # None for 0
     BLOCK_N: tl.constexpr,
     STAGES: tl.constexpr,
 ):
@@ -217,14 +223,14 @@ def layer_norm_bwd_wide_kernel(
     column = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     mask = column < hidden_size
 
-    weight = tl.load(weight_ptr + column, mask=mask, other=0.0).to(tl.float32)
+    factor = load_factor(weight_ptr, column, mask, weight_offset)
     grad_weight = tl.zeros([BLOCK_N], tl.float32)
     grad_bias = tl.zeros([BLOCK_N], tl.float32)
     for row in tl.range(program, rows, tl.num_programs(0), num_stages=STAGES):
         offset = tl.cast(row, tl.int64) * hidden_size + column
         rstd = tl.load(rstd_ptr + row)
         grad_y, x_hat, grad_x_hat = load_normalized(
-            grad_y_ptr, stream_ptr, weight, tl.load(mean_ptr + row), rstd, offset, mask
+            grad_y_ptr, stream_ptr, factor, tl.load(mean_ptr + row), rstd, offset, mask
         )
         projection = tl.load(means_ptr + row * 2)
         average = tl.load(means_ptr + row * 2 + 1)
@@ -239,7 +245,12 @@ def layer_norm_bwd_wide_kernel(
 
 
 def layer_norm(
-    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, eps: float
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    eps: float,
+    weight_offset: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Launches the forward; returns y, the stream (empty without residual), mean, rstd [rows]."""
     hidden_size = x.shape[-1]
@@ -253,7 +264,7 @@ def layer_norm(
     arguments = {
         "x_ptr": x.contiguous(),
         "residual_ptr": residual,
-        "weight_ptr": weight.contiguous(),
+        "weight_ptr": None if weight is None else weight.contiguous(),
         "bias_ptr": None if bias is None else bias.contiguous(),
         "y_ptr": y,
         "stream_ptr": stream,
@@ -261,6 +272,7 @@ def layer_norm(
         "rstd_ptr": (rstd := torch.empty_like(mean)),
         "hidden_size": hidden_size,
         "eps": eps,
+        "weight_offset": weight_offset or None,
     }
     with torch.cuda.device_of(x):
         if hidden_size > MAX_WIDTH:
@@ -283,24 +295,26 @@ def layer_norm_backward(
     grad_y: Tensor,
     grad_stream: Tensor | None,
     stream: Tensor,
-    weight: Tensor,
+    weight: Tensor | None,
     mean: Tensor,
     rstd: Tensor,
+    weight_offset: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Launches the backward; returns the gradients of the stream, of weight and of bias."""
     rows, hidden_size = mean.numel(), stream.shape[-1]
     grad_s = torch.empty_like(stream, memory_format=torch.contiguous_format)
     is_wide = hidden_size > MAX_WIDTH
     tile = COLUMN_TILE if is_wide else row_tile(hidden_size)
-    programs = num_programs(rows, tile, stream.device)
+    programs = num_programs(rows, hidden_size, tile, stream.device)
     partial = torch.empty(2, programs, hidden_size, dtype=torch.float32, device=stream.device)
     arguments = {
         "grad_y_ptr": grad_y.contiguous(),
         "stream_ptr": stream.contiguous(),
-        "weight_ptr": weight.contiguous(),
+        "weight_ptr": None if weight is None else weight.contiguous(),
         "mean_ptr": mean,
         "rstd_ptr": rstd,
         "hidden_size": hidden_size,
+        "weight_offset": weight_offset or None,
         "BLOCK_N": tile.columns,
         "num_warps": tile.warps,
     }
@@ -320,5 +334,6 @@ def layer_norm_backward(
         else:
             layer_norm_bwd_kernel[(programs,)](**arguments, **outputs, BLOCK_M=tile.rows)
     # two sums, since the outputs of an operation must not share memory
-    grad_weight, grad_bias = (sums.sum(dim=0).to(weight.dtype) for sums in partial)
+    dtype = torch.float32 if weight is None else weight.dtype
+    grad_weight, grad_bias = (sums.sum(dim=0).to(dtype) for sums in partial)
     return grad_s, grad_weight, grad_bias

@@ -8,12 +8,14 @@ __all__ = ["layer_norm"]
 
 def layer_norm(
     x: Tensor,
-    weight: Tensor,
+    weight: Tensor | None,
     bias: Tensor | None,
     residual: Tensor | None,
     eps: float,
+    weight_offset: float,
 ) -> tuple[Tensor, Tensor]:
-    """y = (s - mean(s)) / sqrt(var(s) + eps) * weight + bias, with s = x + residual.
+    """y = (s - mean(s)) / sqrt(var(s) + eps) * w + bias, with s = x + residual and
+    w = weight_offset + weight.
 
     Returns y in the dtype of `x` and s in the dtype of `residual` (of `x` where there is none).
     """
@@ -23,7 +25,9 @@ def layer_norm(
     mean = s.mean(dim=-1, keepdim=True)
     centered = s - mean
     rstd = torch.rsqrt(centered.square().mean(dim=-1, keepdim=True) + eps)
-    y = centered * rstd * weight
+    y = centered * rstd
+    if weight is not None:
+        y = y * (weight_offset + weight.to(y.dtype))
     if bias is not None:
         y = y + bias
     return y.to(x.dtype), stream

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from weldlm_kernels.linear_cross_entropy.options import LossOptions
+
 __all__ = ["linear_cross_entropy"]
 
 
@@ -12,18 +14,34 @@ def linear_cross_entropy(
     weight: Tensor,
     bias: Tensor | None,
     targets: Tensor,
-    ignore_index: int,
-    softcap: float | None = None,
-) -> tuple[Tensor, Tensor]:
-    """loss = sum over labelled rows of logsumexp(logits) - logits[target], logits = h W^T + b.
+    row_weights: Tensor | None,
+    options: LossOptions,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """loss = sum over labelled rows of row_weight * (cross_entropy + z_loss * lse^2).
 
-    `softcap` c makes logits x into c tanh(x / c).
-    Returns the sum and the number of rows whose target is not `ignore_index`.
+    With x = hidden W^T + b, capped, lse = logsumexp(x), e = label_smoothing and t the target:
+    cross_entropy = lse - (1 - e) x[t] - e mean(x).
+    Returns the sum, the number of labelled rows and, if asked for, of those among them in which
+    the first of the largest logits is x[t].
     """
     logits = functional.linear(hidden, weight, bias)
+    is_labelled = targets != options.ignore_index
     # log-softmax in at least fp32, because the sum over the vocabulary loses digits in 16 bits
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if softcap is not None:
-        logits = softcap * torch.tanh(logits / softcap)
-    loss = functional.cross_entropy(logits, targets, ignore_index=ignore_index, reduction="sum")
-    return loss, (targets != ignore_index).sum()
+    if options.softcap is not None:
+        logits = options.softcap * torch.tanh(logits / options.softcap)
+    num_correct = targets.new_empty(0)
+    if options.counts_correct:
+        num_correct = ((logits.argmax(dim=1) == targets) & is_labelled).sum()
+    losses = functional.cross_entropy(
+        logits,
+        targets,
+        ignore_index=options.ignore_index,
+        label_smoothing=options.label_smoothing,
+        reduction="none",
+    )
+    if options.z_loss != 0.0:
+        losses = losses + options.z_loss * logits.logsumexp(dim=1).square()
+    if row_weights is not None:
+        losses = losses * row_weights.to(losses.dtype)
+    return losses.where(is_labelled, 0.0).sum(), is_labelled.sum(), num_correct

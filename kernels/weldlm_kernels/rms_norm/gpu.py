@@ -13,6 +13,7 @@ from torch import Tensor
 from weldlm_kernels.row_tiles import (
     COLUMN_TILE,
     MAX_WIDTH,
+    load_factor,
     load_sum,
     num_programs,
     row_tile,
@@ -26,13 +27,14 @@ __all__ = ["rms_norm", "rms_norm_backward"]
 def rms_norm_fwd_kernel(
     x_ptr,  # [rows, hidden_size]
     residual_ptr,  # [rows, hidden_size] or None
-    weight_ptr,  # [hidden_size]
+    weight_ptr,  # [hidden_size] or None
     y_ptr,  # [rows, hidden_size]
     stream_ptr,  # [rows, hidden_size], None without a residual
     rstd_ptr,  # [rows]
     rows,
     hidden_size,
     eps,
+    weight_offset,  # None for 0
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
@@ -43,10 +45,10 @@ def rms_norm_fwd_kernel(
     offset = row[:, None] * hidden_size + column[None, :]
 
     s = load_sum(x_ptr, residual_ptr, offset, mask)
-    weight = tl.load(weight_ptr + column, mask=is_column, other=0.0).to(tl.float32)
+    factor = load_factor(weight_ptr, column, is_column, weight_offset)
 
     rstd = tl.rsqrt(tl.sum(s * s, axis=1) / hidden_size + eps)
-    y = s * rstd[:, None] * weight[None, :]
+    y = s * rstd[:, None] * factor[None, :]
 
     tl.store(y_ptr + offset, y, mask=mask)
     if stream_ptr is not None:
@@ -58,12 +60,13 @@ def rms_norm_fwd_kernel(
 def rms_norm_fwd_wide_kernel(
     x_ptr,  # [rows, hidden_size]
     residual_ptr,  # [rows, hidden_size] or None
-    weight_ptr,  # [hidden_size]
+    weight_ptr,  # [hidden_size] or None
     y_ptr,  # [rows, hidden_size]
     stream_ptr,  # [rows, hidden_size], None without a residual
     rstd_ptr,  # [rows]
     hidden_size,
     eps,
+    weight_offset,  # None for 0
     BLOCK_N: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
@@ -80,8 +83,8 @@ def rms_norm_fwd_wide_kernel(
         column = begin + tl.arange(0, BLOCK_N)
         mask = column < hidden_size
         s = load_sum(x_ptr, residual_ptr, start + column, mask)
-        weight = tl.load(weight_ptr + column, mask=mask, other=0.0).to(tl.float32)
-        tl.store(y_ptr + start + column, s * rstd * weight, mask=mask)
+        factor = load_factor(weight_ptr, column, mask, weight_offset)
+        tl.store(y_ptr + start + column, s * rstd * factor, mask=mask)
         if stream_ptr is not None:
             tl.store(stream_ptr + start + column, s, mask=mask)
 
@@ -89,11 +92,11 @@ def rms_norm_fwd_wide_kernel(
 
 
 @triton.jit
-def load_normalized(grad_y_ptr, stream_ptr, weight, rstd, offset, mask):
+def load_normalized(grad_y_ptr, stream_ptr, factor, rstd, offset, mask):
     """Loads grad_y, and x^ = s * rstd, and returns them with grad_x^."""
     grad_y = tl.load(grad_y_ptr + offset, mask=mask, other=0.0).to(tl.float32)
     s = tl.load(stream_ptr + offset, mask=mask, other=0.0).to(tl.float32)
-    return grad_y, s * rstd, grad_y * weight
+    return grad_y, s * rstd, grad_y * factor
 
 
 @triton.jit
@@ -101,12 +104,13 @@ def rms_norm_bwd_kernel(
     grad_y_ptr,  # [rows, hidden_size]
     grad_stream_ptr,  # [rows, hidden_size] or None
     stream_ptr,  # [rows, hidden_size]
-    weight_ptr,  # [hidden_size]
+    weight_ptr,  # [hidden_size] or None
     rstd_ptr,  # [rows]
     grad_s_ptr,  # [rows, hidden_size]
-    partial_ptr,  # [programs, hidden_size]
+    partial_ptr,  # [programs, hidden_size], None without a weight
     rows,
     hidden_size,
+    weight_offset,  # None for 0
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     STAGES: tl.constexpr,
@@ -115,7 +119,7 @@ def rms_norm_bwd_kernel(
     column = tl.arange(0, BLOCK_N)
     is_column = column < hidden_size
 
-    weight = tl.load(weight_ptr + column, mask=is_column, other=0.0).to(tl.float32)
+    factor = load_factor(weight_ptr, column, is_column, weight_offset)
     grad_weight = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     blocks = tl.cdiv(rows, BLOCK_M)
     for block in tl.range(program, blocks, tl.num_programs(0), num_stages=STAGES):
@@ -125,25 +129,27 @@ def rms_norm_bwd_kernel(
         offset = row[:, None].to(tl.int64) * hidden_size + column[None, :]
         rstd = tl.load(rstd_ptr + row, mask=is_row, other=0.0)[:, None]
         grad_y, x_hat, grad_x_hat = load_normalized(
-            grad_y_ptr, stream_ptr, weight[None, :], rstd, offset, mask
+            grad_y_ptr, stream_ptr, factor[None, :], rstd, offset, mask
         )
         projection = tl.sum(grad_x_hat * x_hat, axis=1)[:, None] / hidden_size
         grad_s = (grad_x_hat - x_hat * projection) * rstd
         store_grad(grad_s_ptr, grad_stream_ptr, grad_s, offset, mask)
         grad_weight += grad_y * x_hat
 
-    partial = partial_ptr + program.to(tl.int64) * hidden_size + column
-    tl.store(partial, tl.sum(grad_weight, axis=0), mask=is_column)
+    if partial_ptr is not None:
+        partial = partial_ptr + program.to(tl.int64) * hidden_size + column
+        tl.store(partial, tl.sum(grad_weight, axis=0), mask=is_column)
 
 
 @triton.jit
 def rms_norm_bwd_wide_mean_kernel(
     grad_y_ptr,  # [rows, hidden_size]
     stream_ptr,  # [rows, hidden_size]
-    weight_ptr,  # [hidden_size]
+    weight_ptr,  # [hidden_size] or None
     rstd_ptr,  # [rows]
     projection_ptr,  # [rows], mean of grad_x^ * x^
     hidden_size,
+    weight_offset,  # None for 0
     BLOCK_N: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
@@ -153,9 +159,9 @@ def rms_norm_bwd_wide_mean_kernel(
     for begin in range(0, hidden_size, BLOCK_N):
         column = begin + tl.arange(0, BLOCK_N)
         mask = column < hidden_size
-        weight = tl.load(weight_ptr + column, mask=mask, other=0.0).to(tl.float32)
+        factor = load_factor(weight_ptr, column, mask, weight_offset)
         _, x_hat, grad_x_hat = load_normalized(
-            grad_y_ptr, stream_ptr, weight, rstd, row * hidden_size + column, mask
+            grad_y_ptr, stream_ptr, factor, rstd, row * hidden_size + column, mask
         )
         projection += grad_x_hat * x_hat
 
@@ -167,13 +173,14 @@ def rms_norm_bwd_wide_kernel(
     grad_y_ptr,  # [rows, hidden_size]
     grad_stream_ptr,  # [rows, hidden_size] or None
     stream_ptr,  # [rows, hidden_size]
-    weight_ptr,  # [hidden_size]
+    weight_ptr,  # [hidden_size] or None
     rstd_ptr,  # [rows]
     projection_ptr,  # [rows], mean of grad_x^ * x^
     grad_s_ptr,  # [rows, hidden_size]
-    partial_ptr,  # [programs, hidden_size]
+    partial_ptr,  # [programs, hidden_size], None without a weight
     rows,
     hidden_size,
+    weight_offset,  # None for 0
     BLOCK_N: tl.constexpr,
     STAGES: tl.constexpr,
 ):
@@ -181,24 +188,25 @@ def rms_norm_bwd_wide_kernel(
     column = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     mask = column < hidden_size
 
-    weight = tl.load(weight_ptr + column, mask=mask, other=0.0).to(tl.float32)
+    factor = load_factor(weight_ptr, column, mask, weight_offset)
     grad_weight = tl.zeros([BLOCK_N], tl.float32)
     for row in tl.range(program, rows, tl.num_programs(0), num_stages=STAGES):
         offset = tl.cast(row, tl.int64) * hidden_size + column
         rstd = tl.load(rstd_ptr + row)
         grad_y, x_hat, grad_x_hat = load_normalized(
-            grad_y_ptr, stream_ptr, weight, rstd, offset, mask
+            grad_y_ptr, stream_ptr, factor, rstd, offset, mask
         )
         grad_s = (grad_x_hat - x_hat * tl.load(projection_ptr + row)) * rstd
         store_grad(grad_s_ptr, grad_stream_ptr, grad_s, offset, mask)
         grad_weight += grad_y * x_hat
 
-    partial = partial_ptr + program.to(tl.int64) * hidden_size + column
-    tl.store(partial, grad_weight, mask=mask)
+    if partial_ptr is not None:
+        partial = partial_ptr + program.to(tl.int64) * hidden_size + column
+        tl.store(partial, grad_weight, mask=mask)
 
 
 def rms_norm(
-    x: Tensor, weight: Tensor, residual: Tensor | None, eps: float
+    x: Tensor, weight: Tensor | None, residual: Tensor | None, eps: float, weight_offset: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Launches the forward; returns y, the stream (empty without residual), rstd [rows]."""
     hidden_size = x.shape[-1]
@@ -212,12 +220,13 @@ def rms_norm(
     arguments = {
         "x_ptr": x.contiguous(),
         "residual_ptr": residual,
-        "weight_ptr": weight.contiguous(),
+        "weight_ptr": None if weight is None else weight.contiguous(),
         "y_ptr": y,
         "stream_ptr": stream,
         "rstd_ptr": rstd,
         "hidden_size": hidden_size,
         "eps": eps,
+        "weight_offset": weight_offset or None,
     }
     with torch.cuda.device_of(x):
         if hidden_size > MAX_WIDTH:
@@ -240,22 +249,26 @@ def rms_norm_backward(
     grad_y: Tensor,
     grad_stream: Tensor | None,
     stream: Tensor,
-    weight: Tensor,
+    weight: Tensor | None,
     rstd: Tensor,
+    weight_offset: float,
 ) -> tuple[Tensor, Tensor]:
-    """Launches the backward; returns the gradients of the stream and of weight."""
+    """Launches the backward; returns the gradients of the stream and of weight ([0] if None)."""
     rows, hidden_size = rstd.numel(), stream.shape[-1]
     grad_s = torch.empty_like(stream, memory_format=torch.contiguous_format)
     is_wide = hidden_size > MAX_WIDTH
     tile = COLUMN_TILE if is_wide else row_tile(hidden_size)
-    programs = num_programs(rows, tile, stream.device)
-    partial = torch.empty(programs, hidden_size, dtype=torch.float32, device=stream.device)
+    programs = num_programs(rows, hidden_size, tile, stream.device)
+    partial = None
+    if weight is not None:
+        partial = torch.empty(programs, hidden_size, dtype=torch.float32, device=stream.device)
     arguments = {
         "grad_y_ptr": grad_y.contiguous(),
         "stream_ptr": stream.contiguous(),
-        "weight_ptr": weight.contiguous(),
+        "weight_ptr": None if weight is None else weight.contiguous(),
         "rstd_ptr": rstd,
         "hidden_size": hidden_size,
+        "weight_offset": weight_offset or None,
         "BLOCK_N": tile.columns,
         "num_warps": tile.warps,
     }
@@ -274,4 +287,6 @@ def rms_norm_backward(
             rms_norm_bwd_wide_kernel[grid](**arguments, **outputs, projection_ptr=projection)
         else:
             rms_norm_bwd_kernel[(programs,)](**arguments, **outputs, BLOCK_M=tile.rows)
+    if weight is None or partial is None:
+        return grad_s, rstd.new_empty(0)
     return grad_s, partial.sum(dim=0).to(weight.dtype)

@@ -1,4 +1,8 @@
-"""rotary: rotary position embedding of packed queries or keys, both pair conventions."""
+"""rotary: rotary position embedding of packed queries or keys, both pair conventions.
+
+`rotary` returns the rotation and has a gradient; `rotary_in_place` is for inference. Where the
+positions of a sequence begin is up to the caller: behind those in a cache, for example.
+"""
 
 from typing import Any
 
@@ -6,11 +10,11 @@ import torch
 from torch import Tensor
 
 from weldlm_kernels.backend import choose, implementation
-from weldlm_kernels.dtypes import require_floating_point
+from weldlm_kernels.dtypes import refuse_gradient, require_floating_point
 from weldlm_kernels.registration import differentiable, register
 from weldlm_kernels.rotary import reference
 
-__all__ = ["rotary"]
+__all__ = ["rotary", "rotary_in_place"]
 
 
 def rotary(
@@ -22,7 +26,7 @@ def rotary(
         x: [T, num_heads, head_dim], fp32, fp16 or bf16 (fp64 takes the reference).
         cos: [context_length, rotated / 2], fp32, cosine of position * frequency; no gradient.
         sin: like `cos`.
-        positions: [T] int64, below `context_length`.
+        positions: [T] int64, from 0 to `context_length` - 1 in any order.
         is_interleaved: pairs are neighboring channels instead of the two halves.
 
     Returns:
@@ -37,6 +41,22 @@ def rotary(
     if backend == "reference":
         return reference.rotary(x, cos, sin, positions, is_interleaved)
     return _rotary(x, cos, sin, positions, is_interleaved, backend)  # type: ignore[no-any-return]
+
+
+def rotary_in_place(
+    x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, *, is_interleaved: bool = False
+) -> None:
+    """Mutates `x` into its rotation, without a gradient; arguments are those of `rotary`.
+
+    Raises:
+        ValueError: shapes do not fit.
+        TypeError: `x` has no floating-point dtype.
+        RuntimeError: an argument requires a gradient.
+    """
+    refuse_gradient("rotary_in_place", (x, cos, sin))
+    _check(x, cos, sin, positions)
+    call = _in_place_op if torch.compiler.is_compiling() else _in_place
+    call(x, cos, sin, positions, is_interleaved, choose("rotary", x))
 
 
 def _check(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor) -> None:
@@ -57,6 +77,16 @@ def _forward(
     x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, is_interleaved: bool, backend: Any
 ) -> Tensor:
     return implementation("rotary", backend).rotary(x, cos, sin, positions, is_interleaved)  # type: ignore[no-any-return]
+
+
+def _in_place(
+    x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, is_interleaved: bool, backend: Any
+) -> None:
+    implementation("rotary", backend).rotary_in_place(x, cos, sin, positions, is_interleaved)
+
+
+def _in_place_fake(*_: Any) -> None:
+    pass
 
 
 def _forward_fake(
@@ -84,3 +114,9 @@ _forward_op = register(
     _forward_fake,
 )
 _rotary = differentiable(_forward_op, _forward, _setup_context, _backward)
+_in_place_op = register(
+    "rotary_in_place(Tensor(a!) x, Tensor cos, Tensor sin, Tensor positions, bool is_interleaved,"
+    " str backend) -> ()",
+    _in_place,
+    _in_place_fake,
+)

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["rotary"]
+__all__ = ["rotary", "rotary_in_place"]
 
 
 @triton.jit
@@ -42,11 +42,13 @@ def rotary_halves_kernel(
     cos_ptr,  # [context_length, HALF]
     sin_ptr,  # [context_length, HALF]
     positions_ptr,  # [T]
-    out_ptr,  # [T, num_heads, HEAD_DIM]
+    out_ptr,  # [T, num_heads, HEAD_DIM], x itself in place
     tokens,
     num_heads,
     stride_x_token,
     stride_x_head,
+    stride_out_token,
+    stride_out_head,
     HALF: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_T: tl.constexpr,
@@ -62,7 +64,7 @@ def rotary_halves_kernel(
     mask = is_row & (channel < HALF)
     row = token.to(tl.int64)[:, None, None]
     x_row = row * stride_x_token + head * stride_x_head
-    out_row = (row * num_heads + head) * HEAD_DIM
+    out_row = row * stride_out_token + head * stride_out_head
 
     cos, sin = load_angles(cos_ptr, sin_ptr, positions_ptr, token, is_token, HALF, BLOCK_HALF)
     a = tl.load(x_ptr + x_row + channel, mask=mask)
@@ -82,11 +84,13 @@ def rotary_neighbors_kernel(
     cos_ptr,  # [context_length, HALF]
     sin_ptr,  # [context_length, HALF]
     positions_ptr,  # [T]
-    out_ptr,  # [T, num_heads, HEAD_DIM]
+    out_ptr,  # [T, num_heads, HEAD_DIM], x itself in place
     tokens,
     num_heads,
     stride_x_token,
     stride_x_head,
+    stride_out_token,
+    stride_out_head,
     HALF: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_T: tl.constexpr,
@@ -102,7 +106,7 @@ def rotary_neighbors_kernel(
     mask = is_row & (channel < 2 * HALF)
     row = token.to(tl.int64)[:, None, None]
     x_row = row * stride_x_token + head * stride_x_head
-    out_row = (row * num_heads + head) * HEAD_DIM
+    out_row = row * stride_out_token + head * stride_out_head
 
     cos, sin = load_angles(cos_ptr, sin_ptr, positions_ptr, token, is_token, HALF, BLOCK_HALF)
     pairs = tl.load(x_ptr + x_row + channel, mask=mask)
@@ -131,10 +135,9 @@ _TILE_CHANNELS = 4096
 _TILE_HEADS = 8
 
 
-def _tile(num_heads: int, head_dim: int, half: int) -> Tile:
+def _tile(num_heads: int, kept: int, half: int) -> Tile:
     heads = min(_TILE_HEADS, triton.next_power_of_2(num_heads))
     block_half = max(8, triton.next_power_of_2(half))
-    kept = head_dim - 2 * half
     block_kept = triton.next_power_of_2(kept) if kept else 0
     tokens = max(1, _TILE_CHANNELS // (heads * max(2 * block_half, block_kept)))
     return Tile(tokens=tokens, heads=heads, half=block_half, kept=block_kept)
@@ -142,14 +145,31 @@ def _tile(num_heads: int, head_dim: int, half: int) -> Tile:
 
 def rotary(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, is_interleaved: bool) -> Tensor:
     """Launches the rotation; `x` may have any strides over tokens and heads."""
-    tokens, num_heads, head_dim = x.shape
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    if out.numel() == 0:
-        return out
-    if x.stride(2) != 1:
-        x = x.contiguous()
+    x = x if x.stride(2) == 1 else x.contiguous()
+    _launch(x, out, cos, sin, positions, is_interleaved)
+    return out
+
+
+def rotary_in_place(
+    x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, is_interleaved: bool
+) -> None:
+    """Launches the rotation onto `x` itself; a program reads its pairs before it writes them."""
+    if x.stride(2) == 1:
+        _launch(x, x, cos, sin, positions, is_interleaved)
+    else:
+        x.copy_(rotary(x, cos, sin, positions, is_interleaved))
+
+
+def _launch(
+    x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, is_interleaved: bool
+) -> None:
+    if x.numel() == 0:
+        return
+    tokens, num_heads, head_dim = x.shape
     half = cos.shape[1]
-    tile = _tile(num_heads, head_dim, half)
+    # what is not rotated lies where it belongs in place
+    tile = _tile(num_heads, 0 if out is x else head_dim - 2 * half, half)
     kernel = rotary_neighbors_kernel if is_interleaved else rotary_halves_kernel
     grid = (triton.cdiv(tokens, tile.tokens), triton.cdiv(num_heads, tile.heads))
     with torch.cuda.device_of(x):
@@ -163,6 +183,8 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, is_interleave
             num_heads=num_heads,
             stride_x_token=x.stride(0),
             stride_x_head=x.stride(1),
+            stride_out_token=out.stride(0),
+            stride_out_head=out.stride(1),
             HALF=half,
             HEAD_DIM=head_dim,
             BLOCK_T=tile.tokens,
@@ -171,4 +193,3 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, is_interleave
             BLOCK_KEPT=tile.kept,
             num_warps=4,
         )
-    return out

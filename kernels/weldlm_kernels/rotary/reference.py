@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["rotary"]
+__all__ = ["rotary", "rotary_in_place"]
 
 
 def rotary(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, is_interleaved: bool) -> Tensor:
@@ -22,3 +22,10 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, is_interleave
         a, b = rotated.chunk(2, dim=-1)
         pairs = torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
     return torch.cat((pairs.to(x.dtype), kept), dim=-1)
+
+
+def rotary_in_place(
+    x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, is_interleaved: bool
+) -> None:
+    """Writes the rotation of `x` over it."""
+    x.copy_(rotary(x, cos, sin, positions, is_interleaved))

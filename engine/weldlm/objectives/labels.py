@@ -1,4 +1,4 @@
-"""What a model is trained to say: an objective turns a packed batch into labels."""
+"""Labels that follow from the ids alone."""
 
 from collections.abc import Sequence
 
