@@ -1,6 +1,6 @@
 """Compiles every row of the compile gate and writes what each kernel takes of a GPU.
 
-python -m benchmarks.compiled_kernels [--arch 80 90 100] [--only attention]
+python -m benchmarks.compiled_kernels [--arch 80 90 100] [--only attention] [--sampled]
 
 Needs no GPU. The page, benchmarks/results/compiled_kernels.md, has a section for each minor version
 of Triton that wrote one; the compile gate (tests/kernels/test_compile_gate.py) fails where a kernel
@@ -111,11 +111,17 @@ def main() -> None:
     )
     parser.add_argument("--arch", type=int, nargs="+", default=ARCHITECTURES, help="of the GPUs")
     parser.add_argument("--only", default="", help="part of a case's name; keeps the other rows")
+    parser.add_argument(
+        "--sampled",
+        action="store_true",
+        help="the cases of the default tests; keeps the other rows",
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes that compile")
     arguments = parser.parse_args()
     triton = minor_version()
     rows = recorded(triton)
-    names = [case.name for case in cases() if arguments.only in case.name]
+    chosen = [case for case in cases() if not (arguments.sampled and case.is_slow)]
+    names = [case.name for case in chosen if arguments.only in case.name]
     tasks = [(name, arch) for name in names for arch in arguments.arch]
     rows = {key: row for key, row in rows.items() if (row.case, row.arch) not in tasks}
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:

@@ -12,7 +12,7 @@ DEVICE = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def multiprocessors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_tiles, "_num_multiprocessors", lambda _: 132)
+    monkeypatch.setattr(row_tiles, "num_multiprocessors", lambda _: 132)
 
 
 @pytest.mark.parametrize("hidden_size", [8193, 65536, 2**20])

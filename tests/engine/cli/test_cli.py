@@ -190,10 +190,13 @@ OPERATIONS = (
     "gated_mlp",
     "layer_norm",
     "linear_cross_entropy",
+    "linear_kl_divergence",
+    "paged_attention",
     "quantized_linear",
     "rms_norm",
     "rotary",
     "sampling",
+    "write_kv",
 )
 
 
