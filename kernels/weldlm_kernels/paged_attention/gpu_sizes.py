@@ -60,6 +60,7 @@ _BURDENED_BLOCKS: dict[tuple[_Architecture, int, int, Rows, Burden], Blocks] = {
     ("sm_80", 2, 256, "many", "relative_bias"): Blocks(16, 16, 8, 2),
     ("sm_80", 4, 256, "few", "quantized"): Blocks(16, 16, 8, 1),
     ("sm_80", 4, 256, "many", "quantized"): Blocks(16, 16, 8, 1),
+    ("sm_90", 2, 64, "many", "quantized"): Blocks(64, 32, 8, 2),
     ("sm_90", 2, 128, "many", "relative_bias"): Blocks(64, 32, 8, 2),
     ("sm_90", 2, 256, "many", "relative_bias"): Blocks(16, 16, 8, 2),
     ("sm_90", 4, 256, "few", "quantized"): Blocks(16, 16, 8, 1),
