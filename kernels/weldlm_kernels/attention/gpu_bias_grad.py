@@ -53,11 +53,12 @@ def add_diagonals(base_ptr, tile, lowest, reach):
     BLOCK_M: tl.constexpr = tile.shape[0]
     BLOCK_N: tl.constexpr = tile.shape[1]
     SIZE: tl.constexpr = BLOCK_M * BLOCK_N
+    TURNS: tl.constexpr = (BLOCK_N + BLOCK_M - 1) // BLOCK_M + 1
     places = tl.arange(0, SIZE) // BLOCK_N + tl.arange(0, SIZE) % BLOCK_N
     sources = places % BLOCK_M * BLOCK_N + tl.arange(0, SIZE) % BLOCK_N
     rotated = tl.gather(tl.reshape(tile, [SIZE]), sources, 0)
     rows = tl.arange(0, BLOCK_M)
-    for TURN in tl.static_range(tl.cdiv(BLOCK_N, BLOCK_M) + 1):
+    for TURN in tl.static_range(TURNS):
         of_turn = tl.where(places // BLOCK_M == TURN, rotated, 0.0)
         sums = tl.sum(tl.reshape(of_turn, [BLOCK_M, BLOCK_N]), axis=1)
         distance = lowest + BLOCK_M - 1 + TURN * BLOCK_M - rows

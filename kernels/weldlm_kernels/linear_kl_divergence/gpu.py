@@ -21,7 +21,7 @@ CHUNK_BYTES = 512 * 2**20
 ROW_MULTIPLE = 128  # whole GEMM tiles
 
 # logits of each model that a program holds at a time: 16 a thread
-MOST_LOGITS = 4096
+MOST_LOGITS = 2048
 LOGITS_PER_WARP = 512
 
 
