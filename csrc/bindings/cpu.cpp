@@ -1,28 +1,20 @@
-// weldlm_kernels._cpu: the compiled CPU kernels over raw buffers. Tensors arrive as the address of
-// their first element (tensor.data_ptr()) and their sizes; the caller keeps them alive, contiguous
-// and of the dtype named in _cpu.pyi. Each kernel's functions are bound by one function below.
+// weldlm_kernels._cpu: the compiled CPU kernels over raw buffers. Each kernel's functions are bound
+// by one function, below or in cpu_<kernel>.cpp.
 
-#include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <cstdint>
 
+#include "bindings/cpu_bindings.hpp"
 #include "cpu/cross_entropy.hpp"
 #include "cpu/dispatch.hpp"
 #include "cpu/norm.hpp"
 #include "cpu/parallel.hpp"
 
-namespace py = pybind11;
 using namespace weldlm::cpu;
+using namespace weldlm::cpu::bindings;
 
 namespace {
-
-using Address = std::uintptr_t;
-
-template <class T>
-T* pointer(Address address) noexcept {
-  return reinterpret_cast<T*>(address);
-}
 
 void bind_threads(py::module_& module) {
   module.def("num_threads", &num_threads);

@@ -10,8 +10,7 @@ namespace {
 constexpr std::int64_t logits_per_thread = 32768;
 
 const CrossEntropyRow& cross_entropy_row() noexcept {
-  return instruction_set() == InstructionSet::avx2 ? cross_entropy_row_avx2
-                                                   : cross_entropy_row_baseline;
+  return variant(cross_entropy_row_baseline, cross_entropy_row_avx2);
 }
 
 template <class RowLoss>

@@ -15,14 +15,30 @@ bool has_avx2() noexcept {
 #endif
 }
 
+bool has_avx512() noexcept {
+#if defined(__x86_64__)
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vnni");
+#else
+  return false;
+#endif
+}
+
 std::vector<InstructionSet> available() {
-  if (has_avx2()) return {InstructionSet::baseline, InstructionSet::avx2};
-  return {InstructionSet::baseline};
+  std::vector<InstructionSet> sets{InstructionSet::baseline};
+  if (has_avx2()) sets.push_back(InstructionSet::avx2);
+  if (has_avx512()) sets.push_back(InstructionSet::avx512);
+  return sets;
+}
+
+InstructionSet best() noexcept {
+  if (has_avx512()) return InstructionSet::avx512;
+  return has_avx2() ? InstructionSet::avx2 : InstructionSet::baseline;
 }
 
 std::atomic<InstructionSet>& current() noexcept {
-  static std::atomic<InstructionSet> set{has_avx2() ? InstructionSet::avx2
-                                                    : InstructionSet::baseline};
+  static std::atomic<InstructionSet> set{best()};
   return set;
 }
 
@@ -36,7 +52,17 @@ std::vector<std::string> available_instruction_sets() {
   return names;
 }
 
-std::string name(InstructionSet set) { return set == InstructionSet::avx2 ? "avx2" : "baseline"; }
+std::string name(InstructionSet set) {
+  switch (set) {
+    case InstructionSet::avx512:
+      return "avx512";
+    case InstructionSet::avx2:
+      return "avx2";
+    case InstructionSet::baseline:
+      break;
+  }
+  return "baseline";
+}
 
 void force_instruction_set(std::string_view wanted) {
   std::string message = "instruction set is '";

@@ -5,11 +5,13 @@
 #include <vector>
 
 // Which instruction set the kernels take: chosen once from what the processor has, and forced by
-// tests. A kernel is one header of loops, compiled in <kernel>_baseline.cpp for any processor and
-// in <kernel>_avx2.cpp for AVX2 + FMA + F16C; <kernel>.cpp picks one by instruction_set().
+// tests. A kernel is one header of loops, compiled in <kernel>_baseline.cpp for any processor, in
+// <kernel>_avx2.cpp for AVX2 + FMA + F16C and, where that is worth it, in <kernel>_avx512.cpp for
+// AVX-512 F, BW, VL, DQ and VNNI besides; <kernel>.cpp picks one with variant().
 namespace weldlm::cpu {
 
-enum class InstructionSet { baseline, avx2 };
+// Each holds those before it.
+enum class InstructionSet { baseline, avx2, avx512 };
 
 [[nodiscard]] InstructionSet instruction_set() noexcept;
 
@@ -21,5 +23,17 @@ enum class InstructionSet { baseline, avx2 };
 // Takes `name` for the whole process until forced again. Throws std::invalid_argument if this
 // processor has no such instruction set.
 void force_instruction_set(std::string_view name);
+
+// What instruction_set() takes of a kernel's variants.
+template <class Kernel>
+[[nodiscard]] const Kernel& variant(const Kernel& baseline, const Kernel& avx2) noexcept {
+  return instruction_set() >= InstructionSet::avx2 ? avx2 : baseline;
+}
+
+template <class Kernel>
+[[nodiscard]] const Kernel& variant(const Kernel& baseline, const Kernel& avx2,
+                                    const Kernel& avx512) noexcept {
+  return instruction_set() >= InstructionSet::avx512 ? avx512 : variant(baseline, avx2);
+}
 
 }  // namespace weldlm::cpu

@@ -12,12 +12,11 @@ namespace {
 constexpr std::int64_t elements_per_thread = 32768;
 
 const NormRows& layer_norm_rows() noexcept {
-  return instruction_set() == InstructionSet::avx2 ? layer_norm_rows_avx2
-                                                   : layer_norm_rows_baseline;
+  return variant(layer_norm_rows_baseline, layer_norm_rows_avx2);
 }
 
 const NormRows& rms_norm_rows() noexcept {
-  return instruction_set() == InstructionSet::avx2 ? rms_norm_rows_avx2 : rms_norm_rows_baseline;
+  return variant(rms_norm_rows_baseline, rms_norm_rows_avx2);
 }
 
 void run_forward(const NormRows& rows, const NormForward& norm) noexcept {

@@ -4,12 +4,14 @@
 #include <cstring>
 
 // As many floats as a register of the instruction set holds for which the including file is
-// compiled. Everything has internal linkage: the linker must never give the AVX2 code of one file
+// compiled. Everything has internal linkage: the linker must never give the AVX code of one file
 // to another that is compiled for any processor.
 namespace weldlm::cpu {
 namespace {
 
-#if defined(__AVX2__)
+#if defined(__AVX512F__)
+constexpr int vector_bytes = 64;
+#elif defined(__AVX2__)
 constexpr int vector_bytes = 32;
 #else
 constexpr int vector_bytes = 16;

@@ -1,4 +1,4 @@
-"""Compiled CPU kernels (csrc/bindings/cpu.cpp).
+"""Compiled CPU kernels (csrc/bindings/cpu*.cpp).
 
 Tensors are passed as `tensor.data_ptr()`: contiguous, fp32 unless said otherwise, and kept alive by
 the caller. Nothing is checked here; the callers in `<op>/cpu.py` do.
@@ -11,7 +11,7 @@ def thread_runtime() -> str:
     """Path of the OpenMP runtime in use, torch's own; empty where torch is not loaded."""
 
 def instruction_set() -> str:
-    """What the kernels run on: "baseline" or "avx2"."""
+    """What the kernels run on: "baseline", "avx2" or "avx512"."""
 
 def available_instruction_sets() -> list[str]:
     """What this processor can run, best last."""
