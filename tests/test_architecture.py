@@ -53,7 +53,7 @@ IMPORT_ORDER = (
         "source_memory",
     ),
     ("trainer_callback", "lightning_callback"),
-    ("checkpoint", "token_loss", "metrics", "progress", "convert"),
+    ("checkpoint", "token_loss", "metrics", "progress", "convert", "training_data"),
     ("training_loop",),
     ("pacing",),
     ("trainer", "generation"),

@@ -1,6 +1,7 @@
 """What a training run tells others while it runs: reports, and the callbacks that take them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from weldlm.train_settings import TrainSettings
@@ -16,6 +17,7 @@ class StartReport:
     first_step: int  # steps done before; 0 unless resumed
     num_steps: int  # steps in all
     num_parameters: int
+    tokens_per_step: float  # of the first step; others differ where rows are examples
     device: str
     resumed_from: Path | None
 
@@ -43,6 +45,7 @@ class EvalReport:
     loss: float  # mean over the labels, nats
     bits_per_byte: float | None  # loss / ln 2 * tokens per byte of the set; None if not known
     num_labels: int
+    metrics: Mapping[str, float] = field(default_factory=dict)  # what the run's judge found
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,8 @@ class TrainResult:
     valid: EvalReport | None  # the last validation made now
     checkpoint: Path  # the newest one
     signal_number: int | None  # of the signal that interrupted the run
+    best_checkpoint: Path | None = None  # where the settings' best_metric was best
+    is_out_of_patience: bool = False  # the run ended early, as the settings' patience asks
 
     @property
     def is_interrupted(self) -> bool:

@@ -21,15 +21,17 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from weldlm.config import ModelConfig
-from weldlm.heads import CausalLM
+from weldlm.heads import Model
 from weldlm.sealed_folder import check_hashes, read_manifest, remove_folder, seal_folder
 from weldlm.train_settings import FREE_TO_CHANGE, TrainSettings
 from weldlm.weights import load_pretrained, save_pretrained
 
 __all__ = [
+    "Best",
     "RunState",
     "Search",
     "check_same_run",
+    "checkpoint_folder",
     "config_values",
     "newest_valid",
     "read_state",
@@ -40,8 +42,16 @@ __all__ = [
 TOKENIZER = "tokenizer.json"  # goes into every checkpoint where the run's folder holds one
 
 _KIND = "weldlm checkpoint"
-_VERSION = 1
+_VERSION = 2
 _NAME = re.compile(r"checkpoint-(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """A validation."""
+
+    step: int  # after which it was made
+    value: float  # of the settings' best_metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,10 @@ class RunState:
     settings: TrainSettings  # as resolved
     config: dict[str, Any]  # of the model
     data_fingerprint: str
+    objective: str  # what is asked of the data
+    tokens: int = 0  # learned from so far
+    best: "Best | None" = None  # validation so far, where the settings name a best_metric
+    num_worse: int = 0  # validations since
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -61,7 +75,9 @@ class RunState:
     @classmethod
     def from_json(cls, text: str) -> "RunState":
         values = json.loads(text)
-        return cls(**{**values, "settings": TrainSettings.from_json(values["settings"])})
+        best = None if values["best"] is None else Best(**values["best"])
+        settings = TrainSettings.from_json(values["settings"])
+        return cls(**{**values, "settings": settings, "best": best})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +94,17 @@ def config_values(config: ModelConfig) -> dict[str, Any]:
 
 
 def save_checkpoint(
-    out: Path, state: RunState, *, model: CausalLM, optimizer: Optimizer, keep: int
+    out: Path, state: RunState, *, model: Model, optimizer: Optimizer, keep: int
 ) -> Path:
     """Writes the checkpoint of `state.step` and then removes all older ones but `keep - 1`.
+
+    The one of the best validation stays.
 
     Raises:
         OSError: it could not be written, for example because the disk is full; the older
             checkpoints are as they were.
     """
-    folder = out / f"checkpoint-{state.step}"
+    folder = checkpoint_folder(out, state.step)
     try:
         with seal_folder(folder, replace=True) as draft:
             draft.about.update(kind=_KIND, version=_VERSION, step=state.step)
@@ -104,8 +122,14 @@ def save_checkpoint(
         raise OSError(message) from error
     older = [path for path in _checkpoints(out) if _step(path) <= state.step]
     for path in older[keep:]:
-        remove_folder(path)
+        if state.best is None or _step(path) != state.best.step:
+            remove_folder(path)
     return folder
+
+
+def checkpoint_folder(out: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return out / f"checkpoint-{step}"
 
 
 def newest_valid(out: Path) -> Search:
@@ -126,10 +150,11 @@ def read_state(checkpoint: Path) -> RunState:
     return RunState.from_json((checkpoint / "state" / "run.json").read_text(encoding="utf-8"))
 
 
-def restore(checkpoint: Path, *, model: CausalLM, optimizer: Optimizer) -> None:
+def restore(checkpoint: Path, *, model: Model, optimizer: Optimizer) -> None:
     """Sets model, optimizer and torch's random generators to what a whole checkpoint holds."""
     device = _device(model)
-    model.load_state_dict(load_pretrained(checkpoint).state_dict())
+    saved = load_pretrained(checkpoint, type(model), labels=model.config.labels)
+    model.load_state_dict(saved.state_dict())
     _restore_optimizer(load_file(checkpoint / "state" / "optimizer.safetensors"), model, optimizer)
     generators = load_file(checkpoint / "state" / "rng.safetensors")
     torch.set_rng_state(generators["cpu"])
@@ -147,6 +172,11 @@ def check_same_run(saved: RunState, now: RunState, *, where: Path) -> None:
         raise ValueError(
             f"{where} was trained on data with fingerprint {saved.data_fingerprint[:12]}, but the "
             f"data given has {now.data_fingerprint[:12]}; give the same data or another out folder"
+        )
+    if saved.objective != now.objective:
+        raise ValueError(
+            f"{where} was trained with the objective {saved.objective}, but {now.objective} is "
+            "given; give the same or another out folder"
         )
     _check_fields("the model's ", saved.config, now.config, where)
     settings = [
@@ -189,11 +219,11 @@ def _read_manifest(checkpoint: Path) -> dict[str, Any]:
     return manifest
 
 
-def _device(model: CausalLM) -> torch.device:
+def _device(model: Model) -> torch.device:
     return next(model.parameters()).device
 
 
-def _optimizer_tensors(model: CausalLM, optimizer: Optimizer) -> dict[str, Tensor]:
+def _optimizer_tensors(model: Model, optimizer: Optimizer) -> dict[str, Tensor]:
     """The optimizer's tensors as `<parameter>/<entry>`."""
     return {
         f"{name}/{entry}": value
@@ -202,7 +232,7 @@ def _optimizer_tensors(model: CausalLM, optimizer: Optimizer) -> dict[str, Tenso
     }
 
 
-def _restore_optimizer(tensors: dict[str, Tensor], model: CausalLM, optimizer: Optimizer) -> None:
+def _restore_optimizer(tensors: dict[str, Tensor], model: Model, optimizer: Optimizer) -> None:
     weights = dict(model.named_parameters())
     index = {
         id(weight): place

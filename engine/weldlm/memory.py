@@ -70,22 +70,33 @@ def cache_bytes(
 
 
 def require_training_memory(
-    config: ModelConfig, settings: TrainSettings, device: torch.device | str
+    config: ModelConfig,
+    settings: TrainSettings,
+    device: torch.device | str,
+    *,
+    num_tokens: int | None = None,
 ) -> None:
     """Refuses a run that cannot fit.
+
+    Args:
+        config: of the model.
+        settings: of the run.
+        device: that trains.
+        num_tokens: of its largest micro-batch; of micro_batch_rows rows where None.
 
     Raises:
         ValueError: it does not.
     """
     row_length = settings.row_length or config.context_length
     rows = min(settings.micro_batch_rows or settings.rows_per_step, settings.rows_per_step)
+    what = f"{rows:,} rows of {row_length:,}" if num_tokens is None else f"{num_tokens:,}"
+    num_tokens = rows * row_length if num_tokens is None else num_tokens
     is_half = settings.dtype == "bfloat16" or (
         settings.dtype == "auto" and has_fast_bfloat16(torch.device(device))
     )
     require_memory(
-        training_bytes(config, rows * row_length, bytes_of_number=2 if is_half else 4),
-        f"training {config.num_parameters:,} parameters on {rows:,} rows of {row_length:,} tokens "
-        "at a time",
+        training_bytes(config, num_tokens, bytes_of_number=2 if is_half else 4),
+        f"training {config.num_parameters:,} parameters on {what} tokens at a time",
         device=device,
         advice="lower context_length, row_length, rows_per_step or micro_batch_rows, or take a "
         "smaller model",

@@ -32,7 +32,10 @@ class MetricsFile:
 
     def add_eval(self, report: EvalReport) -> None:
         self._add(
-            step=report.step, valid_loss=report.loss, valid_bits_per_byte=report.bits_per_byte
+            step=report.step,
+            valid_loss=report.loss,
+            valid_bits_per_byte=report.bits_per_byte,
+            **{f"valid_{name}": value for name, value in report.metrics.items()},
         )
 
     def sync(self) -> None:

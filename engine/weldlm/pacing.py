@@ -5,13 +5,13 @@ import time
 
 from torch.optim import Optimizer
 
-from weldlm.data import PackingPlan
-from weldlm.heads import CausalLM
+from weldlm.heads import Model
 from weldlm.interrupt import StopRequest
 from weldlm.optim import build_optimizer
 from weldlm.token_loss import accumulate_gradients
 from weldlm.train_settings import TrainSettings
-from weldlm.training_loop import evaluate, step_batches
+from weldlm.training_data import TrainingData
+from weldlm.training_loop import evaluate
 
 __all__ = ["count_affordable_steps"]
 
@@ -20,14 +20,14 @@ _MEASURED_SHARE = 0.05  # of the budget; measuring ends early once two steps too
 
 
 def count_affordable_steps(
-    model: CausalLM,
-    plan: PackingPlan,
-    valid: PackingPlan | None,
+    model: Model,
+    data: TrainingData,
+    valid: TrainingData | None,
     settings: TrainSettings,
 ) -> int:
     """Returns how many steps, with their validations, fit into what is left of the minutes.
 
-    The first steps of the plan are taken with a learning rate of 0, which leaves the weights as
+    The first steps of the run are taken with a learning rate of 0, which leaves the weights as
     they are; the gradients and the optimizer's averages are thrown away.
     """
     begin = time.perf_counter()
@@ -36,7 +36,7 @@ def count_affordable_steps(
     model.train()
     seconds: list[float] = []
     while len(seconds) < _MEASURED_STEPS:
-        seconds.append(_time_step(model, plan, settings, optimizer, step=len(seconds)))
+        seconds.append(_time_step(model, data, settings, optimizer, step=len(seconds)))
         if len(seconds) >= 2 and sum(seconds) > _MEASURED_SHARE * budget:
             break
     optimizer.zero_grad(set_to_none=True)
@@ -49,8 +49,8 @@ def count_affordable_steps(
 
 
 def _time_step(
-    model: CausalLM,
-    plan: PackingPlan,
+    model: Model,
+    data: TrainingData,
     settings: TrainSettings,
     optimizer: Optimizer,
     *,
@@ -61,14 +61,14 @@ def _time_step(
     for group in optimizer.param_groups:
         group["lr"] = 0.0
     optimizer.zero_grad(set_to_none=True)
-    batches = step_batches(plan, settings, step)
+    batches = data.micro_batches(step)
     loss = accumulate_gradients(model, batches, dtype=settings.dtype)
     optimizer.step()
     loss.item()  # waits for the device
     return time.perf_counter() - begin
 
 
-def _time_evaluation(model: CausalLM, valid: PackingPlan, settings: TrainSettings) -> float:
+def _time_evaluation(model: Model, valid: TrainingData, settings: TrainSettings) -> float:
     begin = time.perf_counter()
     evaluate(model, valid, settings, step=0, stop=StopRequest())
     return time.perf_counter() - begin

@@ -121,6 +121,18 @@ class PackedBatch:
             return batch
         return replace(batch, token_types=token_type_ids[is_real])
 
+    def framed(self, first_id: int, last_id: int) -> "PackedBatch":
+        """Returns the batch with a token before and a token behind every sequence."""
+        offsets = self.offsets.long()
+        lengths = offsets.diff() + 2
+        ids = self.ids.new_empty(int(lengths.sum()))
+        ends = lengths.cumsum(0)
+        is_inside = torch.ones_like(ids, dtype=torch.bool)
+        is_inside[ends - lengths] = is_inside[ends - 1] = False
+        ids[ends - lengths], ids[ends - 1] = first_id, last_id
+        ids[is_inside] = self.ids[: int(offsets[-1])]
+        return PackedBatch.from_lengths(ids, lengths.tolist())
+
     def to_padded(self, values: Tensor, attention_mask: Tensor) -> Tensor:
         """Lays packed `values` [T, ...] out as [B, S, ...], zero where `attention_mask` is."""
         padded = values.new_zeros(*attention_mask.shape, *values.shape[1:])

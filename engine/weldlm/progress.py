@@ -119,14 +119,15 @@ def _describe_start(report: StartReport) -> str:
     how = f"resumed from {report.resumed_from}, " if report.resumed_from else ""
     return (
         f"{how}{report.num_parameters:,} parameters on {report.device} in {settings.dtype}, steps "
-        f"{report.first_step} to {report.num_steps} of {settings.tokens_per_step:,} tokens"
+        f"{report.first_step} to {report.num_steps} of {report.tokens_per_step:,.0f} tokens"
     )
 
 
 def _describe_eval(report: EvalReport) -> str:
     bits = report.bits_per_byte
     rest = "" if bits is None else f"  {bits:.4f} bits/byte"
-    return f"step {report.step}  validation loss {report.loss:.4f}{rest}"
+    found = "".join(f"  {name} {value:.4f}" for name, value in report.metrics.items())
+    return f"step {report.step}  validation loss {report.loss:.4f}{rest}{found}"
 
 
 def _describe_interruption(result: TrainResult) -> str:

@@ -5,33 +5,19 @@ counted on the host before the first forward; so a split changes rounding and no
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from weldlm.heads import CausalLM
-from weldlm.objectives import IGNORED
-from weldlm.packing import PackedBatch
+from weldlm.heads import Model
+from weldlm.objectives import MicroBatch
 from weldlm.precision import Dtype, autocast
 
-__all__ = ["MicroBatch", "accumulate_gradients", "mean_loss"]
-
-
-@dataclass(frozen=True, slots=True)
-class MicroBatch:
-    """What one forward takes; on the host until then."""
-
-    batch: PackedBatch
-    labels: Tensor  # [T] int64, -100 where there is none
-
-    @property
-    def num_labels(self) -> int:
-        return int((self.labels != IGNORED).sum())
+__all__ = ["accumulate_gradients", "mean_loss"]
 
 
 def accumulate_gradients(
-    model: CausalLM, micro_batches: Sequence[MicroBatch], *, dtype: Dtype
+    model: Model, micro_batches: Sequence[MicroBatch], *, dtype: Dtype
 ) -> Tensor:
     """Adds the gradient of the mean loss over all labels to `.grad`; returns that loss, a scalar.
 
@@ -47,7 +33,7 @@ def accumulate_gradients(
 
 
 def mean_loss(
-    model: CausalLM,
+    model: Model,
     micro_batches: Iterable[MicroBatch],
     *,
     dtype: Dtype,
@@ -70,9 +56,9 @@ def mean_loss(
     return float(total) / max(num_labels, 1), num_labels
 
 
-def _loss_sum(model: CausalLM, micro_batch: MicroBatch, *, dtype: Dtype) -> Tensor:
+def _loss_sum(model: Model, micro_batch: MicroBatch, *, dtype: Dtype) -> Tensor:
     device = next(model.parameters()).device
-    labels = micro_batch.labels.to(device, non_blocking=True)
+    moved = micro_batch.to(device)
     with autocast(dtype, device):
-        loss_sum: Tensor = model(micro_batch.batch.to(device), labels)[0]
+        loss_sum: Tensor = model(*moved.arguments)[0]
     return loss_sum

@@ -11,13 +11,18 @@ __all__ = ["TrainSettings"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
-    """Give `steps` or `minutes`; whatever is None is filled in when the run starts."""
+    """Give `steps`, `epochs` or `minutes`; whatever is None is filled in when the run starts.
+
+    A row is `row_length` tokens of text, or an example where the data is labelled.
+    """
 
     steps: int | None = None  # optimizer steps
+    epochs: float | None = None  # times that everything is seen; turned into steps
     minutes: float | None = None  # wall-clock budget; turned into steps once, by measuring some
     rows_per_step: int = 8  # rows that one optimizer step learns from
     row_length: int | None = None  # tokens in a row; the model's context_length where None
     micro_batch_rows: int | None = None  # rows in one forward; rows_per_step where None
+    micro_batch_tokens: int | None = None  # most tokens of examples in one forward
     lr: float = 6e-4  # peak learning rate
     min_lr_fraction: float = 0.1  # of lr, reached at the last step
     warmup_steps: int | None = None  # steps of linear rise; a tenth, at most 100, where None
@@ -33,7 +38,10 @@ class TrainSettings:
     eval_every: int | None = None  # steps between validations; only at the end where None
     eval_rows: int | None = None  # rows of a validation; the whole set where None
     save_every: int | None = None  # steps between checkpoints; a tenth of the run where None
-    keep_checkpoints: int = 2  # newest ones that stay; older ones are removed
+    keep_checkpoints: int = 2  # newest ones that stay; older ones but the best are removed
+    best_metric: str | None = None  # of a validation; the checkpoint where it is best is kept
+    best_is: Literal["lowest", "highest"] = "lowest"  # which value of best_metric is best
+    patience: int | None = None  # validations without a better best_metric that end the run
 
     def __post_init__(self) -> None:
         require_integers(self)
@@ -62,19 +70,20 @@ class TrainSettings:
             raise ValueError(
                 f"warmup_steps is {self.warmup_steps}; expected at most steps, {self.steps}"
             )
-        if self.steps is None and self.minutes is None:
-            raise ValueError("neither steps nor minutes is given; expected one of them")
+        if self.steps is None and self.minutes is None and self.epochs is None:
+            raise ValueError("none of steps, epochs and minutes is given; expected one of them")
+        if self.epochs is not None and self.minutes is not None:
+            raise ValueError("epochs and minutes are both given; expected one of them")
+        if self.best_is not in ("lowest", "highest"):
+            raise ValueError(f"best_is is {self.best_is!r}; expected lowest or highest")
+        if self.patience is not None and self.best_metric is None:
+            raise ValueError("patience is given without best_metric; expected what it waits for")
         if self.row_length == 1:
             raise ValueError("row_length is 1; expected at least 2, a token and its successor")
         if self.dtype not in ("auto", "float32", "bfloat16"):
             raise ValueError(f"dtype is {self.dtype!r}; expected auto, float32 or bfloat16")
         if not 0 <= self.seed < 1 << 63:
             raise ValueError(f"seed is {self.seed}; expected 0 to 2**63 - 1")
-
-    @property
-    def tokens_per_step(self) -> int:
-        """Tokens that one optimizer step learns from; row_length must be known."""
-        return self.rows_per_step * (self.row_length or 0)
 
     def changed(self, **changes: Any) -> "TrainSettings":
         """Returns a copy with some fields changed."""
@@ -88,7 +97,15 @@ class TrainSettings:
 
 # what a resumed run may change: it alters when things are reported or saved, or only rounding
 FREE_TO_CHANGE = frozenset(
-    ("minutes", "micro_batch_rows", "eval_every", "eval_rows", "save_every", "keep_checkpoints")
+    (
+        "minutes",
+        "micro_batch_rows",
+        "micro_batch_tokens",
+        "eval_every",
+        "eval_rows",
+        "save_every",
+        "keep_checkpoints",
+    )
 )
 
 _MOST_MINUTES = 366 * 24 * 60
@@ -97,10 +114,12 @@ _AT_LEAST_ONE = (
     "rows_per_step",
     "row_length",
     "micro_batch_rows",
+    "micro_batch_tokens",
     "eval_every",
     "eval_rows",
     "save_every",
     "keep_checkpoints",
+    "patience",
 )
-_ABOVE_ZERO = ("minutes", "lr", "eps", "clip_norm")
+_ABOVE_ZERO = ("minutes", "epochs", "lr", "eps", "clip_norm")
 _AT_LEAST_ZERO = ("weight_decay", "warmup_steps")

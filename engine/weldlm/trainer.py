@@ -6,6 +6,7 @@ was killed and resumed equals one that was not, bit for bit (same machine, threa
 
 import dataclasses
 import logging
+import math
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -23,17 +24,19 @@ from weldlm.checkpoint import (
     read_state,
     restore,
 )
-from weldlm.data import PackingPlan, TokenShards
-from weldlm.heads import CausalLM
+from weldlm.data import TokenShards
+from weldlm.heads import Model
 from weldlm.interrupt import StopRequest, catch_signals
 from weldlm.memory import require_training_memory
 from weldlm.metrics import MetricsFile
+from weldlm.objectives import CausalLMObjective, ExampleSet, TokenObjective
 from weldlm.optim import build_optimizer
 from weldlm.pacing import count_affordable_steps
 from weldlm.precision import resolve_dtype
 from weldlm.sealed_folder import lock_folder, remove_drafts
 from weldlm.train_settings import TrainSettings
-from weldlm.training_loop import TrainingLoop
+from weldlm.training_data import ExampleBatches, TokenRows, TrainingData
+from weldlm.training_loop import Judge, TrainingLoop
 
 __all__ = ["Trainer"]
 
@@ -43,41 +46,44 @@ _MOST_WARMUP_STEPS = 100
 
 
 class Trainer:
-    """Trains a causal language model on token shards."""
+    """Trains a model on token shards, with an objective, or on labelled examples."""
 
     def __init__(
         self,
-        model: CausalLM,
-        data: TokenShards,
+        model: Model,
+        data: TokenShards | ExampleSet,
         settings: TrainSettings,
         out: str | Path,
         *,
-        valid: TokenShards | None = None,
+        objective: TokenObjective | None = None,
+        valid: TokenShards | ExampleSet | None = None,
+        judge: Judge | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         """Checks that everything fits together; nothing is written yet.
 
         Args:
-            model: with fp32 weights, on the device that trains.
-            data: the documents to learn from.
+            model: with fp32 weights, on the device that trains, and the head that the data asks.
+            data: the documents or examples to learn from.
             settings: see TrainSettings.
             out: folder of the checkpoints and of metrics.jsonl.
-            valid: the documents to validate on.
+            objective: what is asked of token shards; the next token where None.
+            valid: the documents or examples to validate on.
+            judge: measures the model with every validation, in the way of its task.
             callbacks: take the run's reports, in this order.
 
         Raises:
             ValueError: the settings, the data and the model do not fit together.
         """
-        _check_model(model, settings)
-        require_training_memory(model.config, settings, next(model.parameters()).device)
-        for shards in (data, *([] if valid is None else [valid])):
-            _check_data(shards, model)
         self.model = model
         self.data = data
         self.valid = valid
-        self.settings = settings
+        self.objective = objective
+        self.settings = _resolve_rows(settings, model, objective)
+        self.judge = judge
         self.out = Path(out)
         self.callbacks = tuple(callbacks)
+        self._check()
 
     def fit(self, *, resume: bool | Literal["auto"] = False) -> TrainResult:
         """Trains to the last step, or until SIGINT or SIGTERM, and saves a checkpoint.
@@ -120,8 +126,9 @@ class Trainer:
                 state=state,
                 model=self.model,
                 optimizer=optimizer,
-                plan=self._plan(settings),
-                valid=self._valid_plan(settings),
+                data=self._train_data(settings),
+                valid=self._valid_data(settings),
+                judge=self.judge,
                 out=self.out,
                 metrics=metrics,
                 callbacks=self.callbacks,
@@ -160,6 +167,7 @@ class Trainer:
             settings=self._resolve(saved.settings if saved else None),
             config=config_values(self.model.config),
             data_fingerprint=self.data.fingerprint,
+            objective=self._train_data(self.settings).objective,
         )
         if saved is not None and checkpoint is not None:
             check_same_run(saved, state, where=checkpoint)
@@ -169,11 +177,7 @@ class Trainer:
 
     def _resolve(self, saved: TrainSettings | None) -> TrainSettings:
         """Fills in what the settings leave open; a resumed run keeps what it had found out."""
-        given = self.settings
-        settings = given.changed(
-            row_length=given.row_length or self.model.config.context_length,
-            micro_batch_rows=given.micro_batch_rows or given.rows_per_step,
-        )
+        given = settings = self.settings
         if saved is None:
             settings = self._count_steps(
                 settings.changed(dtype=resolve_dtype(given.dtype, self._device))
@@ -181,7 +185,9 @@ class Trainer:
         else:
             _tell_kept_steps(given, saved)
             settings = settings.changed(
-                steps=given.steps if given.minutes is None else saved.steps,
+                steps=given.steps
+                if given.minutes is None and given.epochs is None
+                else saved.steps,
                 warmup_steps=_first_known(given.warmup_steps, saved.warmup_steps),
                 dtype=saved.dtype if given.dtype == "auto" else given.dtype,
             )
@@ -192,22 +198,57 @@ class Trainer:
         )
 
     def _count_steps(self, settings: TrainSettings) -> TrainSettings:
-        """Turns a budget of minutes into steps, where one is given."""
-        if settings.minutes is None:
+        """Turns a budget of minutes or epochs into steps, where one is given."""
+        data = self._train_data(settings)
+        if settings.epochs is not None:
+            affordable = math.ceil(round(settings.epochs * data.steps_per_epoch, 6))
+        elif settings.minutes is not None:
+            valid = self._valid_data(settings)
+            affordable = count_affordable_steps(self.model, data, valid, settings)
+        else:
             return settings
-        plan, valid = self._plan(settings), self._valid_plan(settings)
-        affordable = count_affordable_steps(self.model, plan, valid, settings)
         return settings.changed(steps=min(affordable, settings.steps or affordable))
 
-    def _plan(self, settings: TrainSettings) -> PackingPlan:
-        assert settings.row_length is not None
-        return PackingPlan(self.data, row_length=settings.row_length, seed=settings.seed)
+    def _train_data(self, settings: TrainSettings) -> TrainingData:
+        return self._order(self.data, settings, seed=settings.seed)
 
-    def _valid_plan(self, settings: TrainSettings) -> PackingPlan | None:
-        assert settings.row_length is not None
-        if self.valid is None:
-            return None
-        return PackingPlan(self.valid, row_length=settings.row_length, seed=None)
+    def _valid_data(self, settings: TrainSettings) -> TrainingData | None:
+        return None if self.valid is None else self._order(self.valid, settings, seed=None)
+
+    def _order(
+        self, data: TokenShards | ExampleSet, settings: TrainSettings, *, seed: int | None
+    ) -> TrainingData:
+        if isinstance(data, TokenShards):
+            return TokenRows(data, self.objective or CausalLMObjective(), settings, seed)
+        return ExampleBatches(data, settings, seed)
+
+    def _check(self) -> None:
+        _check_weights(self.model)
+        if self.objective is not None and not isinstance(self.data, TokenShards):
+            raise ValueError(
+                f"objective is {type(self.objective).__name__}, but the data is labelled, and its "
+                "labels are the objective; leave it out, or give token shards"
+            )
+        for data in (self._train_data(self.settings), self._valid_data(self.settings)):
+            if data is None:
+                continue
+            if data.head != self.model.kind:
+                raise ValueError(
+                    f"the model's head is of the kind {self.model.kind}, but {data.objective} asks "
+                    f"for {data.head}; load the model with that head, or give other data"
+                )
+            data.check(self.model.config)
+            is_labelled = isinstance(data, ExampleBatches)
+            require_training_memory(
+                self.model.config,
+                self.settings,
+                self._device,
+                num_tokens=data.most_tokens if is_labelled else None,
+            )
+
+    def _tokens_of_first_step(self, state: RunState) -> int:
+        batches = self._train_data(state.settings).micro_batches(state.step)
+        return sum(batch.num_tokens for batch in batches)
 
     @property
     def _device(self) -> torch.device:
@@ -215,9 +256,9 @@ class Trainer:
 
     def _verify_data(self) -> None:
         """A run that goes on must go on with the tokens it began with."""
-        self.data.verify()
-        if self.valid is not None:
-            self.valid.verify()
+        for data in (self._train_data(self.settings), self._valid_data(self.settings)):
+            if data is not None:
+                data.verify()
 
     def _tell_start(self, state: RunState, checkpoint: Path | None) -> None:
         report = StartReport(
@@ -225,6 +266,7 @@ class Trainer:
             first_step=state.step,
             num_steps=state.settings.steps or 0,
             num_parameters=sum(weight.numel() for weight in self.model.parameters()),
+            tokens_per_step=self._tokens_of_first_step(state),
             device=str(self._device),
             resumed_from=checkpoint,
         )
@@ -248,7 +290,19 @@ def _first_known(*values: int | None) -> int | None:
     return next((value for value in values if value is not None), None)
 
 
-def _check_model(model: CausalLM, settings: TrainSettings) -> None:
+def _resolve_rows(
+    settings: TrainSettings, model: Model, objective: TokenObjective | None
+) -> TrainSettings:
+    """Fills in what follows from the model alone."""
+    num_added = 0 if objective is None else objective.num_added
+    row_length = model.config.context_length - num_added
+    return settings.changed(
+        row_length=settings.row_length or row_length,
+        micro_batch_rows=settings.micro_batch_rows or settings.rows_per_step,
+    )
+
+
+def _check_weights(model: Model) -> None:
     for name, weight in model.named_parameters():
         if weight.dtype not in (torch.float32, torch.float64):
             raise ValueError(
@@ -257,22 +311,3 @@ def _check_model(model: CausalLM, settings: TrainSettings) -> None:
             )
     if not any(weight.requires_grad for weight in model.parameters()):
         raise ValueError("no weight of the model requires a gradient; expected at least one")
-    context_length = model.config.context_length
-    if (settings.row_length or 0) > context_length:
-        raise ValueError(
-            f"row_length is {settings.row_length}; expected at most the model's context_length, "
-            f"{context_length}"
-        )
-
-
-def _check_data(shards: TokenShards, model: CausalLM) -> None:
-    if shards.vocab_size > model.config.vocab_size:
-        raise ValueError(
-            f"{shards.folder} has vocab_size {shards.vocab_size}; expected at most the model's, "
-            f"{model.config.vocab_size}: was it encoded with the model's tokenizer?"
-        )
-    if shards.lengths.max() < 2:
-        raise ValueError(
-            f"{shards.folder} has no document of two tokens; expected one, to predict the second "
-            "from the first"
-        )

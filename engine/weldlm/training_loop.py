@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,25 +11,20 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from weldlm.callbacks import Callback, EvalReport, StepReport, TrainResult
-from weldlm.checkpoint import RunState, save_checkpoint
-from weldlm.data import PackingPlan
-from weldlm.heads import CausalLM
+from weldlm.checkpoint import Best, RunState, checkpoint_folder, save_checkpoint
+from weldlm.heads import Model
 from weldlm.interrupt import StopRequest
 from weldlm.metrics import MetricsFile
-from weldlm.objectives import causal_lm_labels
+from weldlm.objectives import MicroBatch
 from weldlm.optim import learning_rate
-from weldlm.packing import PackedBatch
-from weldlm.token_loss import MicroBatch, accumulate_gradients, mean_loss
+from weldlm.token_loss import accumulate_gradients, mean_loss
 from weldlm.train_settings import TrainSettings
+from weldlm.training_data import TrainingData
 
-__all__ = ["TrainingLoop", "evaluate", "step_batches"]
+__all__ = ["Judge", "TrainingLoop", "evaluate"]
 
-
-def step_batches(plan: PackingPlan, settings: TrainSettings, step: int) -> list[MicroBatch]:
-    """Returns the micro-batches of `step`, counted from 0: slices of the same rows."""
-    first, end = step * settings.rows_per_step, (step + 1) * settings.rows_per_step
-    size = settings.micro_batch_rows or settings.rows_per_step
-    return [_labeled(plan.rows(row, min(size, end - row))) for row in range(first, end, size)]
+# measures a model in the way of its task, beside the loss: accuracy and the like by name
+Judge = Callable[[Model], Mapping[str, float]]
 
 
 @dataclass(slots=True)
@@ -37,10 +32,11 @@ class TrainingLoop:
     """One run, from where `state` stands to its last step or a request to stop."""
 
     state: RunState
-    model: CausalLM
+    model: Model
     optimizer: Optimizer
-    plan: PackingPlan
-    valid: PackingPlan | None
+    data: TrainingData
+    valid: TrainingData | None
+    judge: Judge | None
     out: Path
     metrics: MetricsFile
     callbacks: Sequence[Callback]
@@ -70,32 +66,49 @@ class TrainingLoop:
         if self.checkpoint is None and self.settings.minutes is not None:
             self._save()  # keeps the number of steps that was measured
         is_saved = self.checkpoint is not None
-        self._evaluate_if_due()
-        while self.state.step < self.num_steps and not self.stop:
+        if self._evaluate_if_due():
+            self._save()
+        while not self._is_over and not self.stop:
             self._take_step()
-            self._evaluate_if_due()
-            is_saved = self._is_due(self.settings.save_every) or bool(self.stop)
+            is_best = self._evaluate_if_due()
+            is_saved = self._is_due(self.settings.save_every) or bool(self.stop) or is_best
             if is_saved:
                 self._save()
         if not is_saved:
             self._save()
         return self._result()
 
+    @property
+    def _is_over(self) -> bool:
+        return self.state.step >= self.num_steps or self._is_out_of_patience
+
+    @property
+    def _is_out_of_patience(self) -> bool:
+        patience = self.settings.patience
+        return patience is not None and self.state.num_worse >= patience
+
     def _take_step(self) -> None:
         begin = time.perf_counter()
         step = self.state.step
         self.optimizer.zero_grad(set_to_none=True)
-        loss, grad_norm = self._gradient(self._take_batches(step))
+        batches = self._take_batches(step)
+        loss, grad_norm = self._gradient(batches)
         lr = learning_rate(step, self.settings)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
         seconds = time.perf_counter() - begin
-        self.state = replace(self.state, step=step + 1, elapsed=self.state.elapsed + seconds)
-        self._report_step(loss, grad_norm, lr, seconds)
+        num_tokens = sum(batch.num_tokens for batch in batches)
+        self.state = replace(
+            self.state,
+            step=step + 1,
+            elapsed=self.state.elapsed + seconds,
+            tokens=self.state.tokens + num_tokens,
+        )
+        self._report_step(loss, grad_norm, lr, seconds, num_tokens)
 
     def _draw_batches(self, step: int) -> tuple[int, list[MicroBatch]]:
-        return step, step_batches(self.plan, self.settings, step)
+        return step, self.data.micro_batches(step)
 
     def _take_batches(self, step: int) -> list[MicroBatch]:
         if self.next_batches is None or self.next_batches[0] != step:
@@ -122,16 +135,17 @@ class TrainingLoop:
             clip_grads_with_norm_(weights, clip_norm, norm, foreach=True)
         return loss, grad_norm
 
-    def _report_step(self, loss: float, grad_norm: float, lr: float, seconds: float) -> None:
-        tokens_per_step = self.settings.tokens_per_step
+    def _report_step(
+        self, loss: float, grad_norm: float, lr: float, seconds: float, num_tokens: int
+    ) -> None:
         report = StepReport(
             step=self.state.step,
             num_steps=self.num_steps,
             loss=loss,
             lr=lr,
             grad_norm=grad_norm,
-            tokens=self.state.step * tokens_per_step,
-            tokens_per_second=tokens_per_step / seconds,
+            tokens=self.state.tokens,
+            tokens_per_second=num_tokens / seconds,
             elapsed=self.state.elapsed,
             step_seconds=seconds,
         )
@@ -144,22 +158,51 @@ class TrainingLoop:
         step = self.state.step
         return step == self.num_steps or (every is not None and step > 0 and step % every == 0)
 
-    def _evaluate_if_due(self) -> None:
-        """Validates unless this step's validation is done; a request to stop breaks it off."""
+    def _evaluate_if_due(self) -> bool:
+        """Validates unless this step's validation is done; a request to stop breaks it off.
+
+        Returns whether the validation was the best so far.
+        """
         is_done = self.state.evaluated_step == self.state.step
         if self.valid is None or is_done or not self._is_due(self.settings.eval_every):
-            return
+            return False
         report = evaluate(
-            self.model, self.valid, self.settings, step=self.state.step, stop=self.stop
+            self.model,
+            self.valid,
+            self.settings,
+            step=self.state.step,
+            stop=self.stop,
+            judge=self.judge,
         )
         if report is None:
-            return
+            return False
         if not math.isfinite(report.loss):
             raise self._not_finite(self.state.step, f"the validation loss is {report.loss}")
         self.state = replace(self.state, evaluated_step=self.state.step)
+        is_best = self._note_best(report)
         self.last_eval = report
         self.metrics.add_eval(report)
         self._tell(lambda callback: callback.on_eval(report))
+        return is_best
+
+    def _note_best(self, report: EvalReport) -> bool:
+        name, best = self.settings.best_metric, self.state.best
+        if name is None:
+            return False
+        values = {"loss": report.loss, **report.metrics}
+        if name not in values:
+            raise ValueError(
+                f"best_metric is {name!r}, but a validation gives {', '.join(values)}; expected "
+                "one of these"
+            )
+        sign = 1.0 if self.settings.best_is == "lowest" else -1.0
+        is_best = best is None or sign * values[name] < sign * best.value
+        if is_best:
+            found = Best(report.step, values[name])
+            self.state = replace(self.state, best=found, num_worse=0)
+        else:
+            self.state = replace(self.state, num_worse=self.state.num_worse + 1)
+        return is_best
 
     def _not_finite(self, step: int, what: str) -> FloatingPointError:
         return FloatingPointError(
@@ -185,8 +228,9 @@ class TrainingLoop:
 
     def _result(self) -> TrainResult:
         assert self.checkpoint is not None
+        best = self.state.best
         is_validated = self.valid is None or self.state.evaluated_step == self.state.step
-        is_complete = self.state.step == self.num_steps and is_validated
+        is_complete = self._is_over and (is_validated or self._is_out_of_patience)
         return TrainResult(
             step=self.state.step,
             num_steps=self.num_steps,
@@ -194,33 +238,40 @@ class TrainingLoop:
             valid=self.last_eval,
             checkpoint=self.checkpoint,
             signal_number=None if is_complete else self.stop.signal_number,
+            best_checkpoint=None if best is None else checkpoint_folder(self.out, best.step),
+            is_out_of_patience=self._is_out_of_patience,
         )
 
 
 def evaluate(
-    model: CausalLM, plan: PackingPlan, settings: TrainSettings, *, step: int, stop: StopRequest
+    model: Model,
+    data: TrainingData,
+    settings: TrainSettings,
+    *,
+    step: int,
+    stop: StopRequest,
+    judge: Judge | None = None,
 ) -> EvalReport | None:
-    """Returns the mean loss over the validation rows; None where it was stopped."""
+    """Returns the mean loss over the validation data; None where it was stopped."""
     assert settings.dtype != "auto"
-    batches = _valid_batches(plan, settings)
-    found = mean_loss(model, batches, dtype=settings.dtype, is_stopped=lambda: bool(stop))
+    found = mean_loss(
+        model, data.validation_batches(), dtype=settings.dtype, is_stopped=lambda: bool(stop)
+    )
     if found is None:
         return None
     loss, num_labels = found
-    tokens_per_byte = plan.shards.tokens_per_byte
+    tokens_per_byte = data.tokens_per_byte
     bits_per_byte = None if tokens_per_byte is None else loss / math.log(2) * tokens_per_byte
-    return EvalReport(step, loss, bits_per_byte, num_labels)
+    metrics = {} if judge is None else _judge(model, judge)
+    return EvalReport(step, loss, bits_per_byte, num_labels, metrics)
 
 
-def _valid_batches(plan: PackingPlan, settings: TrainSettings) -> Iterator[MicroBatch]:
-    """The validation rows in the order of the documents; the last row may be short."""
-    num_tokens = plan.shards.num_tokens
-    if settings.eval_rows is not None:
-        num_tokens = min(num_tokens, settings.eval_rows * plan.row_length)
-    size = (settings.micro_batch_rows or settings.rows_per_step) * plan.row_length
-    for begin in range(0, num_tokens, size):
-        yield _labeled(plan.tokens(begin, min(begin + size, num_tokens)))
-
-
-def _labeled(batch: PackedBatch) -> MicroBatch:
-    return MicroBatch(batch, causal_lm_labels(batch))
+def _judge(model: Model, judge: Judge) -> dict[str, float]:
+    """What the judge finds, without dropout and gradients."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            return dict(judge(model))
+    finally:
+        model.train(was_training)

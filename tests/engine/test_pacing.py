@@ -9,8 +9,10 @@ import torch
 
 from tests.engine.tiny_runs import RUN, tiny_shards, tiny_trainer
 from weldlm.callbacks import Callback, StepReport
-from weldlm.data import PackingPlan
+from weldlm.objectives import CausalLMObjective
 from weldlm.pacing import count_affordable_steps
+from weldlm.train_settings import TrainSettings
+from weldlm.training_data import TokenRows
 
 SETTINGS = RUN.changed(steps=None, minutes=2.0, dtype="float32", eval_every=None)
 
@@ -20,6 +22,10 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that goes on by one second whenever it is read."""
     clock = count()
     monkeypatch.setattr("weldlm.pacing.time.perf_counter", lambda: float(next(clock)))
+
+
+def rows(tmp_path: Path, settings: TrainSettings) -> TokenRows:
+    return TokenRows(tiny_shards(tmp_path / "data"), CausalLMObjective(), settings, 0)
 
 
 class Interrupt(Callback):
@@ -42,18 +48,17 @@ def test_steps_fill_the_minutes(
     tmp_path: Path, minutes: float, eval_every: int | None, expected: int
 ) -> None:
     model = tiny_trainer(tmp_path).model
-    plan = PackingPlan(tiny_shards(tmp_path / "data"), row_length=16, seed=0)
     settings = SETTINGS.changed(minutes=minutes, eval_every=eval_every)
+    data = rows(tmp_path, settings)
 
-    assert count_affordable_steps(model, plan, plan, settings) == expected
+    assert count_affordable_steps(model, data, data, settings) == expected
 
 
 def test_measuring_leaves_model_and_gradients_alone(tmp_path: Path) -> None:
     model = tiny_trainer(tmp_path).model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    plan = PackingPlan(tiny_shards(tmp_path / "data"), row_length=16, seed=0)
 
-    count_affordable_steps(model, plan, None, SETTINGS)
+    count_affordable_steps(model, rows(tmp_path, SETTINGS), None, SETTINGS)
 
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(weight.grad is None for weight in model.parameters())

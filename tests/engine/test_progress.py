@@ -38,6 +38,7 @@ def run(callback: Callback, steps: list[StepReport], *, signal_number: int | Non
             first_step=0,
             num_steps=4000,
             num_parameters=12_345,
+            tokens_per_step=48,
             device="cpu",
             resumed_from=None,
         )

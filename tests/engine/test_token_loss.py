@@ -11,9 +11,9 @@ from tests.engine.tiny_models import tiny_model
 from tests.engine.tiny_runs import tiny_shards
 from weldlm.data import PackingPlan
 from weldlm.heads import CausalLM
-from weldlm.objectives import IGNORED, causal_lm_labels
+from weldlm.objectives import MicroBatch, causal_lm_labels
 from weldlm.packing import PackedBatch
-from weldlm.token_loss import MicroBatch, accumulate_gradients, mean_loss
+from weldlm.token_loss import accumulate_gradients, mean_loss
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def model() -> CausalLM:
 def split(plan: PackingPlan, sizes: list[int]) -> list[MicroBatch]:
     ends = torch.tensor(sizes).cumsum(0).tolist()
     batches = [plan.rows(end - size, size) for size, end in zip(sizes, ends, strict=True)]
-    return [MicroBatch(batch, causal_lm_labels(batch)) for batch in batches]
+    return [MicroBatch.of_tokens(batch, causal_lm_labels(batch)) for batch in batches]
 
 
 def plain_loss(model: CausalLM, batch: PackedBatch) -> Tensor:
@@ -69,7 +69,7 @@ def test_micro_batch_without_labels_changes_nothing(plan: PackingPlan, model: Ca
     expected = gradients(model)
     model.zero_grad()
 
-    silent_batch = MicroBatch(silent, causal_lm_labels(silent))
+    silent_batch = MicroBatch.of_tokens(silent, causal_lm_labels(silent))
     loss = accumulate_gradients(model, [silent_batch, *batches], dtype="float32")
 
     assert loss == alone
@@ -79,8 +79,9 @@ def test_micro_batch_without_labels_changes_nothing(plan: PackingPlan, model: Ca
 def test_labels_are_counted_on_the_host(plan: PackingPlan) -> None:
     (micro_batch,) = split(plan, [4])
 
-    assert micro_batch.num_labels == 64 - micro_batch.batch.num_sequences
-    assert int((micro_batch.labels == IGNORED).sum()) == micro_batch.batch.num_sequences
+    batch, _ = micro_batch.arguments
+    assert isinstance(batch, PackedBatch)
+    assert micro_batch.num_labels == 64 - batch.num_sequences
 
 
 @pytest.mark.parametrize("sizes", [[8], [3, 5]], ids=["whole", "split"])

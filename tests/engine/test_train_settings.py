@@ -31,7 +31,9 @@ from weldlm.train_settings import TrainSettings
         ({"warmup_steps": 11}, "warmup_steps is 11; expected at most steps, 10"),
         ({"dtype": "float16"}, "dtype is 'float16'; expected auto, float32 or bfloat16"),
         ({"seed": -1}, "seed is -1; expected 0 to"),
-        ({"steps": None}, "neither steps nor minutes is given"),
+        ({"minutes": 1.0, "epochs": 1.0}, "epochs and minutes are both given"),
+        ({"best_is": "best"}, "best_is is 'best'; expected lowest or highest"),
+        ({"steps": None}, "none of steps, epochs and minutes is given"),
     ],
     ids=str,
 )
@@ -48,5 +50,6 @@ def test_settings_survive_json() -> None:
     assert TrainSettings.from_json(json.loads(text)) == settings
 
 
-def test_tokens_per_step_counts_all_rows() -> None:
-    assert TrainSettings(steps=1, rows_per_step=6, row_length=16).tokens_per_step == 96
+def test_patience_needs_something_to_wait_for() -> None:
+    with pytest.raises(ValueError, match="patience is given without best_metric"):
+        TrainSettings(steps=1, patience=2)

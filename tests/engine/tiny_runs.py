@@ -25,6 +25,7 @@ RUN = TrainSettings(
     eval_every=4,
     save_every=5,
     keep_checkpoints=2,
+    dtype="float32",
 )
 
 _TIMINGS = ("tokens_per_second", "elapsed")

@@ -18,7 +18,7 @@ from weldlm.data.shards import TokenShards
 from weldlm.memory import require_memory, step_bytes
 from weldlm.packing import PackedBatch
 
-__all__ = ["PackingPlan"]
+__all__ = ["PackingPlan", "draw_order"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -53,19 +53,34 @@ class PackingPlan:
         Raises:
             ValueError: so many rows do not fit into memory.
         """
+        return self.samples(first, count)[0]
+
+    def samples(self, first: int, count: int) -> tuple[PackedBatch, Ints]:
+        """Returns `rows`, and the sample id of each sequence: its place in the stream, [B]."""
         require_memory(
             step_bytes(count * self.row_length),
             f"a step of {count:,} rows of {self.row_length:,} tokens",
             advice="lower rows_per_step or row_length",
         )
         places = [self._place(row) * self.row_length for row in range(first, first + count)]
+        none = np.empty(0, dtype=np.int64)
         parts = [self.pieces(place, place + self.row_length) for place in places]
-        starts, lengths = zip(*parts, strict=True)
-        return self._batch(np.concatenate(starts), np.concatenate(lengths))
+        starts, lengths = zip((none, none), *parts, strict=True)
+        ids = [
+            place + np.cumsum(part_lengths) - part_lengths
+            for place, (_, part_lengths) in zip(places, parts, strict=True)
+        ]
+        batch = self._batch(np.concatenate(starts), np.concatenate(lengths))
+        return batch, np.concatenate([none, *ids])
 
     def tokens(self, begin: int, end: int) -> PackedBatch:
         """Returns the stream's tokens [begin, end), cut where rows and documents end."""
-        return self._batch(*self.pieces(begin, end))
+        return self.samples_between(begin, end)[0]
+
+    def samples_between(self, begin: int, end: int) -> tuple[PackedBatch, Ints]:
+        """Returns `tokens`, and the sample id of each sequence: its place in the stream, [B]."""
+        starts, lengths = self.pieces(begin, end)
+        return self._batch(starts, lengths), begin + np.cumsum(lengths) - lengths
 
     def _batch(self, starts: Ints, lengths: Ints) -> PackedBatch:
         ids = torch.from_numpy(self.shards.gather(starts, lengths))
@@ -114,10 +129,10 @@ class PackingPlan:
         """
         if epoch not in self._epochs:
             lengths = self.shards.lengths
-            order = _draw_order(len(lengths), self.seed, epoch, stream=0)
+            order = draw_order(len(lengths), self.seed, epoch, stream=0)
             end_row = (epoch + 1) * self.shards.num_tokens // self.row_length
             num_rows = max(end_row - self._first_row(epoch), 0)
-            row_order = _draw_order(num_rows, self.seed, epoch, stream=1)
+            row_order = draw_order(num_rows, self.seed, epoch, stream=1)
             edges = np.zeros(len(lengths) + 1, dtype=np.int64)
             np.cumsum(lengths[order], out=edges[1:])
             self._epochs[epoch] = order, edges, row_order
@@ -126,7 +141,7 @@ class PackingPlan:
         return self._epochs[epoch]
 
 
-def _draw_order(count: int, seed: int | None, epoch: int, *, stream: int) -> Ints:
+def draw_order(count: int, seed: int | None, epoch: int, *, stream: int) -> Ints:
     """A permutation that depends on the seed, epoch and stream alone.
 
     It sorts the raw output of a counter-based generator: numpy promises that this output never

@@ -68,15 +68,19 @@ class SequenceClassifier(_SequenceHead):
 
     kind = "sequence_classification"
 
-    def forward(self, batch: PackedBatch, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, batch: PackedBatch, labels: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Returns the summed cross-entropy and the number of labels.
 
         Args:
             batch: B sequences of at least one token.
             labels: [B] int64, place in `config.labels`, -100 where there is none.
+            weights: [B], a factor of the loss of each sequence; the number of labels is the same.
         """
         weight, bias = self.classifier.weight, self.classifier.bias
-        return linear_cross_entropy(self._features(batch), weight, labels, bias=bias)
+        features = self._features(batch)
+        return linear_cross_entropy(features, weight, labels, bias=bias, row_weights=weights)
 
 
 class Regressor(_SequenceHead):

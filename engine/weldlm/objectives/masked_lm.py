@@ -2,14 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from weldlm.config import HeadKind, ModelConfig
 from weldlm.objectives.labels import IGNORED
-from weldlm.objectives.samples import check_ids, check_sample_ids, check_share, flags
+from weldlm.objectives.samples import (
+    check_ids,
+    check_sample_ids,
+    check_share,
+    check_vocabulary,
+    flags,
+)
 from weldlm.packing import PackedBatch
 from weldlm.tokenizer import Tokenizer
 
@@ -32,7 +40,9 @@ class MaskedLMObjective:
     random_share: float = 0.1  # of the chosen tokens, that become a random id
     # [vocab_size] true where a token begins a word (`word_starts`): whole words are chosen
     word_starts: npt.NDArray[np.bool_] | None = None
+    frame_ids: tuple[int, int] | None = None  # put around every sequence: [CLS] and [SEP]
     seed: int = 0
+    head: ClassVar[HeadKind] = "masked_lm"
     _is_special: npt.NDArray[np.bool_] = field(init=False, repr=False, compare=False)
     _starts_word: npt.NDArray[np.bool_] = field(init=False, repr=False, compare=False)
 
@@ -53,8 +63,18 @@ class MaskedLMObjective:
                 f"word_starts {np.shape(starts)}; expected one value a token, ({self.vocab_size},)"
             )
         # frozen: set once, here
-        object.__setattr__(self, "_is_special", flags(self.special_ids, self.vocab_size))
+        special_ids = (*self.special_ids, *(self.frame_ids or ()))
+        object.__setattr__(self, "_is_special", flags(special_ids, self.vocab_size))
         object.__setattr__(self, "_starts_word", np.ascontiguousarray(starts, bool))
+
+    @property
+    def num_added(self) -> int:
+        """Tokens that it adds to a sequence."""
+        return len(self.frame_ids or ())
+
+    def check(self, config: ModelConfig) -> None:
+        """Refuses a model of another vocabulary."""
+        check_vocabulary(self.vocab_size, config)
 
     def __call__(
         self, batch: PackedBatch, sample_ids: Sequence[int] | npt.NDArray[np.int64]
@@ -62,7 +82,7 @@ class MaskedLMObjective:
         """Hides tokens of a batch on the host.
 
         Args:
-            batch: sequences of the model's ids, special tokens included.
+            batch: sequences of the model's ids, with special tokens unless `frame_ids` adds them.
             sample_ids: [B], the number of each sequence in the whole run; with the seed it decides
                 every choice.
 
@@ -76,6 +96,7 @@ class MaskedLMObjective:
         """
         from weldlm.objectives.loops import hide_tokens  # numba loads slowly, and not all need it
 
+        batch = batch if self.frame_ids is None else batch.framed(*self.frame_ids)
         ids = np.ascontiguousarray(batch.ids.numpy())
         check_ids(ids, self.vocab_size)
         samples = check_sample_ids(sample_ids, batch.num_sequences)

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["check_ids", "check_sample_ids", "check_share", "flags"]
+from weldlm.config import ModelConfig
+
+__all__ = ["check_ids", "check_sample_ids", "check_share", "check_vocabulary", "flags"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -14,6 +16,15 @@ def check_share(name: str, value: float) -> None:
     """Refuses what is no share of a whole."""
     if not 0 <= value <= 1:
         raise ValueError(f"{name} is {value}; expected 0 to 1")
+
+
+def check_vocabulary(vocab_size: int, config: ModelConfig) -> None:
+    """Refuses ids that the model does not have."""
+    if vocab_size > config.vocab_size:
+        raise ValueError(
+            f"the objective's vocab_size is {vocab_size}; expected at most the model's, "
+            f"{config.vocab_size}"
+        )
 
 
 def check_ids(ids: Ints, vocab_size: int) -> None:

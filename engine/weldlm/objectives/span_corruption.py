@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from weldlm.objectives.samples import check_ids, check_sample_ids, check_share
+from weldlm.config import HeadKind, ModelConfig
+from weldlm.objectives.samples import check_ids, check_sample_ids, check_share, check_vocabulary
 from weldlm.packing import PackedBatch
 
 __all__ = ["SpanCorruptionObjective"]
@@ -33,6 +35,8 @@ class SpanCorruptionObjective:
     share: float = 0.15  # of the tokens, that are hidden
     mean_span: float = 3.0  # tokens
     seed: int = 0
+    head: ClassVar[HeadKind] = "seq2seq_lm"
+    num_added: ClassVar[int] = 1  # a sequence too short to hide anything only gets an end
 
     def __post_init__(self) -> None:
         check_share("share", self.share)
@@ -45,6 +49,15 @@ class SpanCorruptionObjective:
         for name, index in {**named, "first_sentinel": self.first_sentinel}.items():
             if not 0 <= index < self.vocab_size:
                 raise ValueError(f"{name} is {index}; expected 0 to {self.vocab_size - 1}")
+
+    def check(self, config: ModelConfig) -> None:
+        """Refuses a model of another vocabulary or that begins its targets with another token."""
+        check_vocabulary(self.vocab_size, config)
+        if config.decoder_start_id != self.start_id:
+            raise ValueError(
+                f"start_id is {self.start_id}; expected the model's decoder_start_id, "
+                f"{config.decoder_start_id}"
+            )
 
     def __call__(
         self, batch: PackedBatch, sample_ids: Sequence[int] | Ints

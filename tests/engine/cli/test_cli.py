@@ -231,7 +231,7 @@ BAD_CALLS = {
                  "--steps is 0; expected at least 1"),
     "no device": (["backends", "--device", "tpu"], "device 'tpu' is not available here"),
     "no budget": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run"],
-                  "neither steps nor minutes is given"),
+                  "none of steps, epochs and minutes is given"),
     "unknown preset": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run",
                         "--steps", "1", "--model", "gpt9"], "preset 'gpt9' does not exist"),
     "an encoder": (["train", "--data", "{tmp}/corpus.txt", "--out", "{tmp}/run",
