@@ -57,7 +57,7 @@ def _same_step_again(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_one_batch_is_learned_by_heart(name: str, tmp_path: Path) -> None:
     losses = Losses()
-    settings = SETTINGS.changed(steps=120, rows_per_step=2, lr=3e-2, save_every=120)
+    settings = SETTINGS.changed(steps=180, rows_per_step=2, lr=3e-2, save_every=180)
 
     trainer(name, tmp_path, settings, callbacks=[losses], valid=None).fit()
 
