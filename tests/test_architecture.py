@@ -37,10 +37,10 @@ IMPORT_ORDER = (
         "precision",
         "placement",
     ),
-    ("memory",),
+    ("memory", "schedules"),
     ("layers", "families", "data", "stopped_text", "prompt"),
     ("transformer",),
-    ("heads",),
+    ("heads", "muon"),
     ("weights", "adapters"),
     (
         "objectives",

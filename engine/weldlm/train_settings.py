@@ -2,11 +2,14 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from weldlm.field_types import require_integers
 
-__all__ = ["TrainSettings"]
+__all__ = ["OptimizerName", "Schedule", "TrainSettings"]
+
+OptimizerName = Literal["adamw", "muon", "adafactor"]
+Schedule = Literal["cosine", "linear", "wsd", "inverse_sqrt", "constant"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +27,7 @@ class TrainSettings:
     micro_batch_rows: int | None = None  # rows in one forward; rows_per_step where None
     micro_batch_tokens: int | None = None  # most tokens of examples in one forward
     lr: float = 6e-4  # peak learning rate
-    min_lr_fraction: float = 0.1  # of lr, reached at the last step
+    min_lr_fraction: float = 0.1  # of lr, down to which schedule takes it
     warmup_steps: int | None = None  # steps of linear rise; a tenth, at most 100, where None
     weight_decay: float = 0.1  # on weight matrices; not on vectors
     betas: tuple[float, float] = (
@@ -33,6 +36,9 @@ class TrainSettings:
     )  # decay of AdamW's averages of the gradient and of its square
     eps: float = 1e-8  # added to AdamW's denominator
     clip_norm: float | None = 1.0  # largest global gradient norm; unlimited where None
+    optimizer: OptimizerName = "adamw"  # muon: hidden matrices; slow on a CPU without bf16
+    schedule: Schedule = "cosine"  # of the learning rate after its rise
+    decay_fraction: float = 0.2  # of the steps; wsd (warm-up, stable, decay) decays in these last
     seed: int = 0  # order of the documents and of all random draws
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products
     eval_every: int | None = None  # steps between validations; only at the end where None
@@ -66,6 +72,15 @@ class TrainSettings:
         for index, beta in enumerate(self.betas):
             if not 0 <= beta < 1:
                 raise ValueError(f"betas[{index}] is {beta}; expected at least 0 and below 1")
+        for name, names in _NAMES.items():
+            if getattr(self, name) not in names:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; expected one of {', '.join(names)}"
+                )
+        if not 0 < self.decay_fraction <= 1:
+            raise ValueError(
+                f"decay_fraction is {self.decay_fraction}; expected above 0 and at most 1"
+            )
         if self.steps is not None and (self.warmup_steps or 0) > self.steps:
             raise ValueError(
                 f"warmup_steps is {self.warmup_steps}; expected at most steps, {self.steps}"
@@ -108,6 +123,10 @@ FREE_TO_CHANGE = frozenset(
     )
 )
 
+_NAMES: dict[str, tuple[str, ...]] = {
+    "optimizer": get_args(OptimizerName),
+    "schedule": get_args(Schedule),
+}
 _MOST_MINUTES = 366 * 24 * 60
 _AT_LEAST_ONE = (
     "steps",

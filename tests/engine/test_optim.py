@@ -1,13 +1,14 @@
 """Which weights decay, and how the learning rate runs."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 
 from tests.engine.tiny_models import tiny_model
 from weldlm.optim import build_optimizer, learning_rate
-from weldlm.train_settings import TrainSettings
+from weldlm.train_settings import OptimizerName, TrainSettings
 
 SETTINGS = TrainSettings(steps=101, warmup_steps=20, lr=0.5, min_lr_fraction=0.2, weight_decay=0.3)
 
@@ -21,11 +22,12 @@ def decay_by_name(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> d
     return {name: decay[id(weight)] for name, weight in model.named_parameters()}
 
 
+@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
 @pytest.mark.parametrize("name", ["gpt2-tiny", "llama-tiny"])
-def test_only_matrices_decay(name: str) -> None:
+def test_only_matrices_decay(name: str, optimizer: OptimizerName) -> None:
     model = tiny_model(name)
 
-    decay = decay_by_name(model, build_optimizer(model, SETTINGS))
+    decay = decay_by_name(model, build_optimizer(model, SETTINGS.changed(optimizer=optimizer)))
 
     assert decay == {
         name: 0.0 if "norm" in name or name.endswith("bias") else 0.3
@@ -33,25 +35,48 @@ def test_only_matrices_decay(name: str) -> None:
     }
 
 
+@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
 @pytest.mark.parametrize("tie_embeddings", [True, False], ids=["tied", "untied"])
-def test_every_weight_is_there_once(tie_embeddings: bool) -> None:
+def test_every_weight_is_there_once(tie_embeddings: bool, optimizer: OptimizerName) -> None:
     model = tiny_model(tie_embeddings=tie_embeddings)
 
-    groups = build_optimizer(model, SETTINGS).param_groups
+    groups = build_optimizer(model, SETTINGS.changed(optimizer=optimizer)).param_groups
     weights = [id(weight) for group in groups for weight in group["params"]]
 
     assert sorted(weights) == sorted(id(weight) for weight in model.parameters())
     assert len(set(weights)) == len(weights)
 
 
-def test_frozen_weight_is_left_out() -> None:
+@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
+def test_frozen_weight_is_left_out(optimizer: OptimizerName) -> None:
     model = tiny_model()
     model.transformer.embedding.tokens.weight.requires_grad_(False)
 
-    groups = build_optimizer(model, SETTINGS).param_groups
+    groups = build_optimizer(model, SETTINGS.changed(optimizer=optimizer)).param_groups
     weights = {id(weight) for group in groups for weight in group["params"]}
 
     assert id(model.transformer.embedding.tokens.weight) not in weights
+
+
+def test_adafactor_is_that_of_torch_with_groups_that_decay() -> None:
+    model, copy = tiny_model(), tiny_model()
+    settings = SETTINGS.changed(optimizer="adafactor", lr=0.1)
+    weights = list(copy.parameters())
+    theirs = [
+        torch.optim.Adafactor([w for w in weights if w.dim() >= 2], lr=0.1, weight_decay=0.3),
+        torch.optim.Adafactor([w for w in weights if w.dim() < 2], lr=0.1),
+    ]
+
+    optimizer = build_optimizer(model, settings)
+    for step in range(3):
+        torch.manual_seed(step)
+        for weight, other in zip(model.parameters(), weights, strict=True):
+            weight.grad = torch.randn_like(weight)
+            other.grad = weight.grad.clone()
+        for each in (optimizer, *theirs):
+            each.step()
+
+    assert all(map(torch.equal, model.parameters(), weights))
 
 
 @pytest.mark.parametrize(
