@@ -25,6 +25,7 @@ IMPORT_ORDER = (
         "field_types",
         "gguf_file",
         "step_meter",
+        "task_metrics",
         "text_file",
     ),
     (
