@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from weldlm.config import ModelConfig
+from weldlm.disk_space import require_disk_space
 from weldlm.heads import Model
 from weldlm.sealed_folder import check_hashes, read_manifest, remove_folder, seal_folder
 from weldlm.train_settings import FREE_TO_CHANGE, TrainSettings
@@ -31,6 +32,7 @@ __all__ = [
     "RunState",
     "Search",
     "check_same_run",
+    "checkpoint_bytes",
     "checkpoint_folder",
     "config_values",
     "newest_valid",
@@ -68,6 +70,8 @@ class RunState:
     tokens: int = 0  # learned from so far
     best: "Best | None" = None  # validation so far, where the settings name a best_metric
     num_worse: int = 0  # validations since
+    recent_losses: tuple[float, ...] = ()  # of the last steps
+    skipped: tuple[int, ...] = ()  # steps, counted from 0, from which nothing is learned
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -77,7 +81,8 @@ class RunState:
         values = json.loads(text)
         best = None if values["best"] is None else Best(**values["best"])
         settings = TrainSettings.from_json(values["settings"])
-        return cls(**{**values, "settings": settings, "best": best})
+        lists = {name: tuple(values[name]) for name in ("recent_losses", "skipped")}
+        return cls(**{**values, **lists, "settings": settings, "best": best})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,7 @@ def save_checkpoint(
     """
     folder = checkpoint_folder(out, state.step)
     try:
+        require_disk_space(out, checkpoint_bytes(model, optimizer), "it")
         with seal_folder(folder, replace=True) as draft:
             draft.about.update(kind=_KIND, version=_VERSION, step=state.step)
             save_pretrained(model, draft.path)
@@ -125,6 +131,12 @@ def save_checkpoint(
         if state.best is None or _step(path) != state.best.step:
             remove_folder(path)
     return folder
+
+
+def checkpoint_bytes(model: Model, optimizer: Optimizer) -> int:
+    """What a checkpoint takes: weights, and what the optimizer keeps of each."""
+    tensors = [*model.parameters(), *_optimizer_tensors(model, optimizer).values()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def checkpoint_folder(out: Path, step: int) -> Path:

@@ -16,8 +16,15 @@ class MetricsFile:
 
     def __init__(self, path: Path, *, step: int, evaluated_step: int) -> None:
         """Opens the file of a run that has done `step` steps and validated `evaluated_step`."""
+        self._path = path
         _cut(path, step, evaluated_step)
         self._file: TextIO = path.open("a", encoding="utf-8")
+
+    def cut(self, step: int, evaluated_step: int) -> None:
+        """Drops what lies beyond a checkpoint to which the run goes back."""
+        self._file.close()
+        _cut(self._path, step, evaluated_step)
+        self._file = self._path.open("a", encoding="utf-8")
 
     def add_step(self, report: StepReport) -> None:
         self._add(

@@ -6,8 +6,9 @@ from typing import Any, Literal, get_args
 
 from weldlm.field_types import require_integers
 
-__all__ = ["OptimizerName", "Schedule", "TrainSettings"]
+__all__ = ["OnTrouble", "OptimizerName", "Schedule", "TrainSettings"]
 
+OnTrouble = Literal["stop", "skip", "roll_back"]
 OptimizerName = Literal["adamw", "muon", "adafactor"]
 Schedule = Literal["cosine", "linear", "wsd", "inverse_sqrt", "constant"]
 
@@ -41,6 +42,9 @@ class TrainSettings:
     decay_fraction: float = 0.2  # of the steps; wsd (warm-up, stable, decay) decays in these last
     seed: int = 0  # order of the documents and of all random draws
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products
+    on_not_finite: OnTrouble = "stop"  # what a loss or gradient that is not finite leads to
+    on_spike: Literal["ignore"] | OnTrouble = "ignore"  # what a leap of the loss leads to
+    spike_ratio: float = 3.0  # of a loss to the median of the 32 before, above which it leaps
     eval_every: int | None = None  # steps between validations; only at the end where None
     eval_rows: int | None = None  # rows of a validation; the whole set where None
     save_every: int | None = None  # steps between checkpoints; a tenth of the run where None
@@ -89,6 +93,17 @@ class TrainSettings:
             raise ValueError("none of steps, epochs and minutes is given; expected one of them")
         if self.epochs is not None and self.minutes is not None:
             raise ValueError("epochs and minutes are both given; expected one of them")
+        for name, known in (
+            ("on_not_finite", ("stop", "skip", "roll_back")),
+            ("on_spike", ("ignore", "stop", "skip", "roll_back")),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; expected {', '.join(known[:-1])} or "
+                    f"{known[-1]}"
+                )
+        if not self.spike_ratio > 1:
+            raise ValueError(f"spike_ratio is {self.spike_ratio}; expected more than 1")
         if self.best_is not in ("lowest", "highest"):
             raise ValueError(f"best_is is {self.best_is!r}; expected lowest or highest")
         if self.patience is not None and self.best_metric is None:

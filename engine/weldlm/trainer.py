@@ -25,6 +25,7 @@ from weldlm.checkpoint import (
     restore,
 )
 from weldlm.data import TokenShards
+from weldlm.disk_space import require_disk_space
 from weldlm.heads import Model
 from weldlm.interrupt import StopRequest, catch_signals
 from weldlm.memory import require_training_memory
@@ -43,6 +44,7 @@ __all__ = ["Trainer"]
 _logger = logging.getLogger(__name__)
 
 _MOST_WARMUP_STEPS = 100
+_WEIGHTS_IN_CHECKPOINT = 3  # themselves and AdamW's averages
 
 
 class Trainer:
@@ -112,6 +114,7 @@ class Trainer:
     def _train(self, checkpoint: Path | None, stop: StopRequest) -> TrainResult:
         state = self._start_state(checkpoint)
         settings = state.settings
+        self._check_disk(settings, is_new=checkpoint is None)
         optimizer = build_optimizer(self.model, settings)
         torch.manual_seed(settings.seed)
         if checkpoint is not None:
@@ -136,6 +139,16 @@ class Trainer:
                 checkpoint=checkpoint,
             )
             return loop.run()
+
+    def _check_disk(self, settings: TrainSettings, *, is_new: bool) -> None:
+        """The checkpoints that will stay and the one that is being written must fit."""
+        num_checkpoints = settings.keep_checkpoints + 1 if is_new else 1
+        weights = sum(weight.numel() * weight.element_size() for weight in self.model.parameters())
+        require_disk_space(
+            self.out,
+            num_checkpoints * _WEIGHTS_IN_CHECKPOINT * weights,
+            f"a run that keeps {settings.keep_checkpoints} checkpoints",
+        )
 
     def _find_checkpoint(self, resume: bool | Literal["auto"]) -> Path | None:
         search = newest_valid(self.out)

@@ -1,5 +1,6 @@
 """The loop itself: steps over a packing plan, validation, checkpoints."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,14 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from weldlm.callbacks import Callback, EvalReport, StepReport, TrainResult
-from weldlm.checkpoint import Best, RunState, checkpoint_folder, save_checkpoint
+from weldlm.checkpoint import (
+    Best,
+    RunState,
+    checkpoint_folder,
+    read_state,
+    restore,
+    save_checkpoint,
+)
 from weldlm.heads import Model
 from weldlm.interrupt import StopRequest
 from weldlm.metrics import MetricsFile
@@ -20,8 +28,11 @@ from weldlm.optim import learning_rate
 from weldlm.token_loss import accumulate_gradients, mean_loss
 from weldlm.train_settings import TrainSettings
 from weldlm.training_data import TrainingData
+from weldlm.trouble import MOST_SKIPS, REMEMBERED_LOSSES, Trouble, dump_trouble, find_trouble
 
 __all__ = ["Judge", "TrainingLoop", "evaluate"]
+
+_logger = logging.getLogger(__name__)
 
 # measures a model in the way of its task, beside the loss: accuracy and the like by name
 Judge = Callable[[Model], Mapping[str, float]]
@@ -63,7 +74,9 @@ class TrainingLoop:
             OSError: a checkpoint could not be written.
         """
         self.model.train()
-        if self.checkpoint is None and self.settings.minutes is not None:
+        settings = self.settings
+        may_roll_back = "roll_back" in (settings.on_not_finite, settings.on_spike)
+        if self.checkpoint is None and (settings.minutes is not None or may_roll_back):
             self._save()  # keeps the number of steps that was measured
         is_saved = self.checkpoint is not None
         if self._evaluate_if_due():
@@ -90,13 +103,18 @@ class TrainingLoop:
     def _take_step(self) -> None:
         begin = time.perf_counter()
         step = self.state.step
+        if step in self.state.skipped:  # it was rolled back over
+            self.state = replace(self.state, step=step + 1)
+            return
         self.optimizer.zero_grad(set_to_none=True)
         batches = self._take_batches(step)
         loss, grad_norm = self._gradient(batches)
-        lr = learning_rate(step, self.settings)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.step()
+        recent = self.state.recent_losses
+        trouble = find_trouble(step + 1, loss, grad_norm, recent, self.settings)
+        if trouble is not None:
+            self._answer(trouble, batches)
+            return
+        lr = self._update(step, grad_norm)
         seconds = time.perf_counter() - begin
         num_tokens = sum(batch.num_tokens for batch in batches)
         self.state = replace(
@@ -104,8 +122,40 @@ class TrainingLoop:
             step=step + 1,
             elapsed=self.state.elapsed + seconds,
             tokens=self.state.tokens + num_tokens,
+            recent_losses=(*recent, loss)[-REMEMBERED_LOSSES:],
         )
         self._report_step(loss, grad_norm, lr, seconds, num_tokens)
+
+    def _update(self, step: int, grad_norm: float) -> float:
+        """Clips and takes the optimizer's step; returns the learning rate."""
+        clip_norm = self.settings.clip_norm
+        if clip_norm is not None and grad_norm > clip_norm:
+            norm = torch.tensor(grad_norm)
+            clip_grads_with_norm_(list(self.model.parameters()), clip_norm, norm, foreach=True)
+        lr = learning_rate(step, self.settings)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        return lr
+
+    def _answer(self, trouble: Trouble, batches: Sequence[MicroBatch]) -> None:
+        """Stops, skips the step, or goes back to the last checkpoint."""
+        step = self.state.step
+        skipped = (*self.state.skipped, step)
+        is_stopped = set(range(step - MOST_SKIPS, step + 1)) <= set(skipped)
+        where = dump_trouble(self.out, trouble, batches)
+        if trouble.action == "stop" or is_stopped:
+            raise self._stopped(trouble.step, trouble.what, f"{trouble.advice}; its rows: {where}")
+        self.optimizer.zero_grad(set_to_none=True)
+        state = replace(self.state, step=step + 1)
+        if trouble.action == "roll_back":
+            assert self.checkpoint is not None
+            restore(self.checkpoint, model=self.model, optimizer=self.optimizer)
+            state = read_state(self.checkpoint)
+            self.metrics.cut(state.step, state.evaluated_step)
+        self.state = replace(state, settings=self.settings, skipped=skipped)
+        what = "skipped it" if trouble.action == "skip" else f"went back to step {state.step}"
+        _logger.warning("step %d: %s; %s; its rows: %s", trouble.step, trouble.what, what, where)
 
     def _draw_batches(self, step: int) -> tuple[int, list[MicroBatch]]:
         return step, self.data.micro_batches(step)
@@ -116,23 +166,15 @@ class TrainingLoop:
         return self.next_batches[1]
 
     def _gradient(self, batches: Sequence[MicroBatch]) -> tuple[float, float]:
-        """Fills `.grad`, clipped; returns the loss and the norm before clipping."""
+        """Fills `.grad`; returns the loss and the gradient's norm."""
         dtype = self.settings.dtype
         assert dtype != "auto"
         mean = accumulate_gradients(self.model, batches, dtype=dtype)
-        weights = list(self.model.parameters())
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
         norm = get_total_norm(gradients, foreach=True)
         self.next_batches = self._draw_batches(self.state.step + 1)  # while the device works
         # the one place where a step waits for the device
         loss, grad_norm = torch.stack([mean.double(), norm.double()]).tolist()
-        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            raise self._not_finite(
-                self.state.step + 1, f"the loss is {loss} and the gradient norm {grad_norm}"
-            )
-        clip_norm = self.settings.clip_norm
-        if clip_norm is not None and grad_norm > clip_norm:
-            clip_grads_with_norm_(weights, clip_norm, norm, foreach=True)
         return loss, grad_norm
 
     def _report_step(
@@ -177,7 +219,11 @@ class TrainingLoop:
         if report is None:
             return False
         if not math.isfinite(report.loss):
-            raise self._not_finite(self.state.step, f"the validation loss is {report.loss}")
+            raise self._stopped(
+                self.state.step,
+                f"the validation loss is {report.loss}",
+                "expected finite numbers: try a lower lr or clip_norm, or dtype float32",
+            )
         self.state = replace(self.state, evaluated_step=self.state.step)
         is_best = self._note_best(report)
         self.last_eval = report
@@ -204,10 +250,9 @@ class TrainingLoop:
             self.state = replace(self.state, num_worse=self.state.num_worse + 1)
         return is_best
 
-    def _not_finite(self, step: int, what: str) -> FloatingPointError:
+    def _stopped(self, step: int, what: str, advice: str) -> FloatingPointError:
         return FloatingPointError(
-            f"step {step}: {what}; expected finite numbers: try a lower lr or clip_norm, or dtype "
-            f"float32; newest checkpoint: {self.checkpoint or 'none'}"
+            f"step {step}: {what}; {advice}; newest checkpoint: {self.checkpoint or 'none'}"
         )
 
     def _save(self) -> None:
