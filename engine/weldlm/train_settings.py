@@ -93,25 +93,12 @@ class TrainSettings:
             raise ValueError("none of steps, epochs and minutes is given; expected one of them")
         if self.epochs is not None and self.minutes is not None:
             raise ValueError("epochs and minutes are both given; expected one of them")
-        for name, known in (
-            ("on_not_finite", ("stop", "skip", "roll_back")),
-            ("on_spike", ("ignore", "stop", "skip", "roll_back")),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)!r}; expected {', '.join(known[:-1])} or "
-                    f"{known[-1]}"
-                )
         if not self.spike_ratio > 1:
             raise ValueError(f"spike_ratio is {self.spike_ratio}; expected more than 1")
-        if self.best_is not in ("lowest", "highest"):
-            raise ValueError(f"best_is is {self.best_is!r}; expected lowest or highest")
         if self.patience is not None and self.best_metric is None:
             raise ValueError("patience is given without best_metric; expected what it waits for")
         if self.row_length == 1:
             raise ValueError("row_length is 1; expected at least 2, a token and its successor")
-        if self.dtype not in ("auto", "float32", "bfloat16"):
-            raise ValueError(f"dtype is {self.dtype!r}; expected auto, float32 or bfloat16")
         if not 0 <= self.seed < 1 << 63:
             raise ValueError(f"seed is {self.seed}; expected 0 to 2**63 - 1")
 
@@ -141,6 +128,10 @@ FREE_TO_CHANGE = frozenset(
 _NAMES: dict[str, tuple[str, ...]] = {
     "optimizer": get_args(OptimizerName),
     "schedule": get_args(Schedule),
+    "dtype": ("auto", "float32", "bfloat16"),
+    "on_not_finite": get_args(OnTrouble),
+    "on_spike": ("ignore", *get_args(OnTrouble)),
+    "best_is": ("lowest", "highest"),
 }
 _MOST_MINUTES = 366 * 24 * 60
 _AT_LEAST_ONE = (
