@@ -1,13 +1,14 @@
 """What a run or a cache takes in memory at least, checked before anything is allocated or written.
 
 Training holds for each weight 4 bytes of it, of its gradient and of each of AdamW's two averages:
-16 * num_parameters. A token of a step takes 3 int64 (id, position, label), twice, because the next
-step is drawn while this one runs: 48 * rows_per_step * row_length. Backward keeps, for each token
-of a micro-batch and each layer, what goes into two norms, four linear layers, the attention and the
-activation: 4 * hidden_size, 2 * num_heads * head_dim, 2 * num_kv_heads * head_dim and 2 (gated: 3)
-* intermediate_size numbers. The cache of generation holds keys and values: 2 * num_layers *
-num_kv_heads * head_dim numbers for each of num_sequences * capacity tokens. All are lower bounds:
-what is refused cannot run.
+16 * num_parameters (Muon holds one average of the matrices, Adafactor hardly more than none). A
+token of a step takes 3 int64 (id, position, label), twice, because the next step is drawn while
+this one runs: 48 * rows_per_step * row_length. Backward keeps, for each token of a micro-batch and
+each layer, what goes into two norms, four linear layers, the attention and the activation: 4 *
+hidden_size, 2 * num_heads * head_dim, 2 * num_kv_heads * head_dim and 2 (gated: 3) *
+intermediate_size numbers; where activations are checkpointed, hidden_size for each layer but one.
+The cache of generation holds keys and values: 2 * num_layers * num_kv_heads * head_dim numbers for
+each of num_sequences * capacity tokens. All are lower bounds: what is refused cannot run.
 """
 
 import torch
@@ -15,7 +16,7 @@ import torch
 from weldlm.available_memory import available_bytes
 from weldlm.config import ModelConfig
 from weldlm.precision import has_fast_bfloat16
-from weldlm.train_settings import TrainSettings
+from weldlm.train_settings import OptimizerName, TrainSettings
 
 __all__ = [
     "cache_bytes",
@@ -29,7 +30,7 @@ __all__ = [
     "training_bytes",
 ]
 
-_BYTES_OF_WEIGHT = 16
+_BYTES_OF_WEIGHT: dict[OptimizerName, int] = {"adamw": 16, "muon": 12, "adafactor": 8}
 _BYTES_OF_TOKEN = 48
 _BYTES_OF_ANGLE = 4
 _NOT_WORTH_ASKING = 1 << 24  # bytes
@@ -47,18 +48,33 @@ def table_bytes(config: ModelConfig) -> int:
     return _BYTES_OF_ANGLE * width * config.context_length
 
 
-def saved_bytes(config: ModelConfig, num_tokens: int, *, bytes_of_number: int) -> int:
+def saved_bytes(
+    config: ModelConfig,
+    num_tokens: int,
+    *,
+    bytes_of_number: int,
+    checkpoint_activations: bool = False,
+) -> int:
     """What the layers of a decoder keep of that many tokens for backward."""
     q, kv = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
     mlp = config.intermediate_size * (3 if config.is_gated else 2)
-    numbers = 4 * config.hidden_size + 2 * q + 2 * kv + mlp
-    return config.num_layers * numbers * bytes_of_number * num_tokens
+    numbers = of_layer = 4 * config.hidden_size + 2 * q + 2 * kv + mlp
+    others = config.num_layers - 1
+    numbers += others * (config.hidden_size if checkpoint_activations else of_layer)
+    return numbers * bytes_of_number * num_tokens
 
 
-def training_bytes(config: ModelConfig, num_tokens: int, *, bytes_of_number: int) -> int:
+def training_bytes(
+    config: ModelConfig, settings: TrainSettings, num_tokens: int, *, bytes_of_number: int
+) -> int:
     """What the weights, with all that belongs to them, and a micro-batch take on the device."""
-    weights = _BYTES_OF_WEIGHT * config.num_parameters + table_bytes(config)
-    return weights + saved_bytes(config, num_tokens, bytes_of_number=bytes_of_number)
+    weights = _BYTES_OF_WEIGHT[settings.optimizer] * config.num_parameters + table_bytes(config)
+    return weights + saved_bytes(
+        config,
+        num_tokens,
+        bytes_of_number=bytes_of_number,
+        checkpoint_activations=settings.checkpoint_activations,
+    )
 
 
 def cache_bytes(
@@ -95,7 +111,7 @@ def require_training_memory(
         settings.dtype == "auto" and has_fast_bfloat16(torch.device(device))
     )
     require_memory(
-        training_bytes(config, num_tokens, bytes_of_number=2 if is_half else 4),
+        training_bytes(config, settings, num_tokens, bytes_of_number=2 if is_half else 4),
         f"training {config.num_parameters:,} parameters on {what} tokens at a time",
         device=device,
         advice="lower context_length, row_length, rows_per_step or micro_batch_rows, or take a "

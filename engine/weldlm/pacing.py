@@ -7,7 +7,7 @@ from torch.optim import Optimizer
 
 from weldlm.heads import Model
 from weldlm.interrupt import StopRequest
-from weldlm.optim import build_optimizer
+from weldlm.optim import build_optimizer, set_learning_rate
 from weldlm.token_loss import accumulate_gradients
 from weldlm.train_settings import TrainSettings
 from weldlm.training_data import TrainingData
@@ -58,8 +58,7 @@ def _time_step(
 ) -> float:
     assert settings.dtype != "auto"
     begin = time.perf_counter()
-    for group in optimizer.param_groups:
-        group["lr"] = 0.0
+    set_learning_rate(optimizer, 0.0)
     optimizer.zero_grad(set_to_none=True)
     batches = data.micro_batches(step)
     loss = accumulate_gradients(model, batches, dtype=settings.dtype)

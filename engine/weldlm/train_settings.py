@@ -40,6 +40,8 @@ class TrainSettings:
     optimizer: OptimizerName = "adamw"  # muon: hidden matrices; slow on a CPU without bf16
     schedule: Schedule = "cosine"  # of the learning rate after its rise
     decay_fraction: float = 0.2  # of the steps; wsd (warm-up, stable, decay) decays in these last
+    layer_decay: float | None = None  # lr of a layer by that of the one above; one lr where None
+    checkpoint_activations: bool = False  # keep less for backward: compute each block twice
     seed: int = 0  # order of the documents and of all random draws
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products
     on_not_finite: OnTrouble = "stop"  # what a loss or gradient that is not finite leads to
@@ -81,10 +83,10 @@ class TrainSettings:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}; expected one of {', '.join(names)}"
                 )
-        if not 0 < self.decay_fraction <= 1:
-            raise ValueError(
-                f"decay_fraction is {self.decay_fraction}; expected above 0 and at most 1"
-            )
+        for name in _SHARES:
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise ValueError(f"{name} is {value}; expected above 0 and at most 1")
         if self.steps is not None and (self.warmup_steps or 0) > self.steps:
             raise ValueError(
                 f"warmup_steps is {self.warmup_steps}; expected at most steps, {self.steps}"
@@ -147,4 +149,5 @@ _AT_LEAST_ONE = (
     "patience",
 )
 _ABOVE_ZERO = ("minutes", "epochs", "lr", "eps", "clip_norm")
+_SHARES = ("decay_fraction", "layer_decay")
 _AT_LEAST_ZERO = ("weight_decay", "warmup_steps")

@@ -38,6 +38,7 @@ from weldlm.sealed_folder import lock_folder, remove_drafts
 from weldlm.train_settings import TrainSettings
 from weldlm.training_data import ExampleBatches, TokenRows, TrainingData
 from weldlm.training_loop import Judge, TrainingLoop
+from weldlm.transformer import set_activation_checkpointing
 
 __all__ = ["Trainer"]
 
@@ -112,6 +113,7 @@ class Trainer:
                 callback.on_end(result)
 
     def _train(self, checkpoint: Path | None, stop: StopRequest) -> TrainResult:
+        set_activation_checkpointing(self.model, self.settings.checkpoint_activations)
         state = self._start_state(checkpoint)
         settings = state.settings
         self._check_disk(settings, is_new=checkpoint is None)

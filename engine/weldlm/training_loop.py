@@ -24,7 +24,7 @@ from weldlm.heads import Model
 from weldlm.interrupt import StopRequest
 from weldlm.metrics import MetricsFile
 from weldlm.objectives import MicroBatch
-from weldlm.optim import learning_rate
+from weldlm.optim import learning_rate, set_learning_rate
 from weldlm.token_loss import accumulate_gradients, mean_loss
 from weldlm.train_settings import TrainSettings
 from weldlm.training_data import TrainingData
@@ -133,8 +133,7 @@ class TrainingLoop:
             norm = torch.tensor(grad_norm)
             clip_grads_with_norm_(list(self.model.parameters()), clip_norm, norm, foreach=True)
         lr = learning_rate(step, self.settings)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        set_learning_rate(self.optimizer, lr)
         self.optimizer.step()
         return lr
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from weldlm.config import ModelConfig
 from weldlm.layers import (
@@ -17,7 +18,7 @@ from weldlm.layers import (
 )
 from weldlm.packing import PackedBatch
 
-__all__ = ["Transformer"]
+__all__ = ["Transformer", "set_activation_checkpointing"]
 
 _INITIAL_STD = 0.02  # GPT-2 (Radford et al. 2019)
 
@@ -39,6 +40,7 @@ class Transformer(nn.Module):
         """Shares the token embedding `tokens` where given."""
         super().__init__()
         self.context_length = config.context_length
+        self.checkpoints_activations = False
         self.embedding = Embedding(config, tokens)
         self.table = self.local_table = None
         if config.positions == "rotary":
@@ -103,8 +105,12 @@ class Transformer(nn.Module):
         )
         stream: Tensor = self.embedding(batch)
         update: Tensor | None = None
+        is_recomputed = self.checkpoints_activations and self.training and cache is None
         for block in self.blocks:
-            stream, update = block(stream, update, context)
+            if is_recomputed:
+                stream, update = checkpoint(block, stream, update, context, use_reentrant=False)
+            else:
+                stream, update = block(stream, update, context)
         if cache is not None:
             cache.advance(batch)
         if self.norm is None or update is None:
@@ -131,6 +137,17 @@ class Transformer(nn.Module):
                 if isinstance(block, Block) and block.cross_attention is not None
             ),
         )
+
+
+def set_activation_checkpointing(model: nn.Module, is_on: bool) -> None:
+    """Says of every transformer in `model` whether training keeps the inputs of its blocks alone.
+
+    Backward then computes each block a second time, with the same random draws: the gradients are
+    the same, bit for bit.
+    """
+    for module in model.modules():
+        if isinstance(module, Transformer):
+            module.checkpoints_activations = is_on
 
 
 def _refuse_outside(what: str, values: Tensor, size: int, limit: str) -> None:

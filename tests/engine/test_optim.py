@@ -5,9 +5,11 @@ from typing import get_args
 
 import pytest
 import torch
+from torch import Tensor
 
-from tests.engine.tiny_models import tiny_model
-from weldlm.optim import build_optimizer, learning_rate
+from tests.engine.tiny_models import tiny_config, tiny_model
+from weldlm.heads import Seq2SeqLM, SequenceClassifier
+from weldlm.optim import build_optimizer, learning_rate, lr_factors, set_learning_rate
 from weldlm.train_settings import OptimizerName, TrainSettings
 
 SETTINGS = TrainSettings(steps=101, warmup_steps=20, lr=0.5, min_lr_fraction=0.2, weight_decay=0.3)
@@ -56,6 +58,76 @@ def test_frozen_weight_is_left_out(optimizer: OptimizerName) -> None:
     weights = {id(weight) for group in groups for weight in group["params"]}
 
     assert id(model.transformer.embedding.tokens.weight) not in weights
+
+
+def depths(model: torch.nn.Module) -> dict[str, int]:
+    """How often the factor was taken, by name."""
+    factors = lr_factors(model, 0.5)
+    return {name: round(-math.log2(factor)) for name, factor in factors.items()}
+
+
+def test_learning_rate_falls_from_the_head_to_the_embedding() -> None:
+    found = depths(SequenceClassifier(tiny_config("bert-base", num_layers=3, labels=("a", "b"))))
+
+    parts = {".".join(name.split(".")[:3]): depth for name, depth in found.items()}
+    assert parts == {
+        "transformer.embedding.tokens": 4,
+        "transformer.embedding.positions": 4,
+        "transformer.embedding.token_types": 4,
+        "transformer.embedding.norm": 4,
+        "transformer.blocks.0": 3,
+        "transformer.blocks.1": 2,
+        "transformer.blocks.2": 1,
+        "pooler.dense.weight": 0,
+        "pooler.dense.bias": 0,
+        "classifier.weight": 0,
+        "classifier.bias": 0,
+    }
+
+
+def test_encoder_and_decoder_are_counted_from_their_own_end() -> None:
+    config = tiny_config("t5-v1.1-small", num_layers=2, num_encoder_layers=3)
+
+    found = depths(Seq2SeqLM(config))
+
+    parts = {".".join(name.split(".")[:3]): depth for name, depth in found.items()}
+    assert parts == {
+        "encoder.embedding.tokens": 4,
+        "encoder.relative_bias.weight": 4,
+        "encoder.blocks.0": 3,
+        "encoder.blocks.1": 2,
+        "encoder.blocks.2": 1,
+        "encoder.norm.weight": 0,
+        "decoder.relative_bias.weight": 3,
+        "decoder.blocks.0": 2,
+        "decoder.blocks.1": 1,
+        "decoder.norm.weight": 0,
+        "head.weight": 0,
+    }
+
+
+def weights_after_a_step(settings: TrainSettings, lr: float) -> dict[str, Tensor]:
+    model = tiny_model()
+    optimizer = build_optimizer(model, settings)
+    set_learning_rate(optimizer, lr)
+    for weight in model.parameters():
+        weight.grad = torch.linspace(-1, 2, weight.numel()).reshape(weight.shape)
+    optimizer.step()
+    return {name: weight.detach() for name, weight in model.named_parameters()}
+
+
+@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
+def test_layers_take_steps_of_their_rates(optimizer: OptimizerName) -> None:
+    settings = SETTINGS.changed(optimizer=optimizer)
+    factors = lr_factors(tiny_model(), 0.5)
+
+    layered = weights_after_a_step(settings.changed(layer_decay=0.5), 0.01)
+
+    flat = {
+        factor: weights_after_a_step(settings, 0.01 * factor) for factor in set(factors.values())
+    }
+    assert sorted(flat) == [0.125, 0.25, 0.5, 1.0]
+    assert all(torch.equal(layered[name], flat[factors[name]][name]) for name in layered)
 
 
 def test_adafactor_is_that_of_torch_with_groups_that_decay() -> None:

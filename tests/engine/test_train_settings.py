@@ -30,6 +30,7 @@ from weldlm.train_settings import TrainSettings
         ({"schedule": "step"}, "schedule is 'step'; expected one of cosine, linear, wsd, inverse"),
         ({"decay_fraction": 0.0}, "decay_fraction is 0.0; expected above 0 and at most 1"),
         ({"decay_fraction": float("nan")}, "decay_fraction is nan; expected above 0 and"),
+        ({"layer_decay": 1.5}, "layer_decay is 1.5; expected above 0 and at most 1"),
         ({"weight_decay": -0.1}, "weight_decay is -0.1; expected at least 0"),
         ({"warmup_steps": -1}, "warmup_steps is -1; expected at least 0"),
         ({"warmup_steps": 11}, "warmup_steps is 11; expected at most steps, 10"),

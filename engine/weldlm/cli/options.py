@@ -42,6 +42,11 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
 
 def _option(field: "dataclasses.Field[Any]", hint: Any, text: str) -> Callable[[Command], Command]:
     default = field.default
+    if hint is bool:
+        flag = _flag(field.name)
+        return click.option(
+            f"{flag}/--no-{flag[2:]}", field.name, default=None, help=text, show_default=False
+        )
     kind, nargs = _kind(hint)
     if isinstance(default, tuple):
         default = " ".join(map(str, default))
