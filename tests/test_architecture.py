@@ -43,7 +43,8 @@ IMPORT_ORDER = (
     ("layers", "families", "data", "stopped_text", "prompt"),
     ("transformer",),
     ("heads", "muon"),
-    ("weights", "adapters"),
+    ("weights",),
+    ("adapters",),
     (
         "objectives",
         "optim",

@@ -7,6 +7,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from weldlm.adapters import LoraSettings as LoraSettings
+    from weldlm.adapters import add_lora as add_lora
+    from weldlm.adapters import dequantize_base as dequantize_base
+    from weldlm.adapters import disable_adapters as disable_adapters
+    from weldlm.adapters import freeze as freeze
+    from weldlm.adapters import load_adapter as load_adapter
+    from weldlm.adapters import merge_lora as merge_lora
+    from weldlm.adapters import quantize_base as quantize_base
+    from weldlm.adapters import remove_adapters as remove_adapters
+    from weldlm.adapters import resize_vocabulary as resize_vocabulary
+    from weldlm.adapters import save_adapter as save_adapter
+    from weldlm.adapters import set_adapter as set_adapter
+    from weldlm.adapters import unfreeze as unfreeze
+    from weldlm.adapters import unmerge_lora as unmerge_lora
+    from weldlm.adapters import with_head as with_head
     from weldlm.collator import PackedCollator as PackedCollator
     from weldlm.config import ModelConfig as ModelConfig
     from weldlm.config import preset as preset
@@ -36,6 +51,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "CausalLM": "weldlm.heads",
     "LightningCallback": "weldlm.lightning_callback",
+    "LoraSettings": "weldlm.adapters",
     "MaskedLM": "weldlm.heads",
     "ModelConfig": "weldlm.config",
     "PackedBatch": "weldlm.packing",
@@ -52,11 +68,25 @@ _HOMES = {
     "TrainSettings": "weldlm.train_settings",
     "Trainer": "weldlm.trainer",
     "TrainerCallback": "weldlm.trainer_callback",
+    "add_lora": "weldlm.adapters",
+    "dequantize_base": "weldlm.adapters",
+    "disable_adapters": "weldlm.adapters",
+    "freeze": "weldlm.adapters",
     "generate": "weldlm.generation",
+    "load_adapter": "weldlm.adapters",
     "load_pretrained": "weldlm.weights",
+    "merge_lora": "weldlm.adapters",
     "patch": "weldlm.patching",
     "preset": "weldlm.config",
+    "quantize_base": "weldlm.adapters",
+    "remove_adapters": "weldlm.adapters",
+    "resize_vocabulary": "weldlm.adapters",
+    "save_adapter": "weldlm.adapters",
     "save_pretrained": "weldlm.weights",
+    "set_adapter": "weldlm.adapters",
+    "unfreeze": "weldlm.adapters",
+    "unmerge_lora": "weldlm.adapters",
+    "with_head": "weldlm.adapters",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -13,8 +13,9 @@ from weldlm.families.gpt2 import GPT2
 from weldlm.families.llama import LLAMA, MISTRAL, QWEN2, QWEN3
 from weldlm.families.modernbert import MODERNBERT
 from weldlm.families.t5 import T5
+from weldlm.families.tensor_rules import split_sizes, tensor_rules
 
-__all__ = ["FAMILIES", "Family", "HeadFormat", "Rule"]
+__all__ = ["FAMILIES", "Family", "HeadFormat", "Rule", "split_sizes", "tensor_rules"]
 
 FAMILIES: dict[FamilyName, Family] = {
     "gpt2": GPT2,

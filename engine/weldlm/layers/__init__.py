@@ -9,8 +9,10 @@ from weldlm.layers.attention import Attention, CrossAttention
 from weldlm.layers.block import Block, Mlp
 from weldlm.layers.context import Cache, LayerContext, Memory
 from weldlm.layers.embedding import Embedding
+from weldlm.layers.lora import LoraLinear, LoraPair
 from weldlm.layers.norm import LayerNorm, RMSNorm, build_norm
 from weldlm.layers.positions import RotaryTable, SinusoidalTable
+from weldlm.layers.quantized import QuantizedLinear, QuantizedTensors
 
 __all__ = [
     "Attention",
@@ -20,8 +22,12 @@ __all__ = [
     "Embedding",
     "LayerContext",
     "LayerNorm",
+    "LoraLinear",
+    "LoraPair",
     "Memory",
     "Mlp",
+    "QuantizedLinear",
+    "QuantizedTensors",
     "RMSNorm",
     "RotaryTable",
     "SinusoidalTable",

@@ -4,26 +4,26 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import TypeVar, overload
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
 from weldlm.atomic_file import replace_text
-from weldlm.config import ModelConfig
-from weldlm.families import FAMILIES, Family, HeadFormat, Rule
+from weldlm.families import FAMILIES, Family, Rule, split_sizes, tensor_rules
 from weldlm.heads import CausalLM, Model
+from weldlm.layers import LoraLinear, QuantizedTensors
 from weldlm.memory import require_memory, require_table_memory
 from weldlm.placement import require_device, weights_dtype
 from weldlm.weights.model_json import head_format, their_config
-from weldlm.weights.model_path import open_model
+from weldlm.weights.model_path import StoredModel, open_model
+from weldlm.weights.new_weights import build_without_weights, draw_weight, fill_shared
 from weldlm.weights.tensor_files import DEFAULT_SHARD_BYTES, TensorPlan, write_tensors
 from weldlm.weights.tensor_source import TensorSource
 
-__all__ = ["load_pretrained", "save_pretrained"]
+__all__ = ["drawn_names", "load_pretrained", "load_stored", "save_pretrained"]
 
 M = TypeVar("M", bound=Model)
 Device = torch.device | str | int
@@ -50,9 +50,11 @@ def save_pretrained(
 
     Raises:
         OSError: it cannot be written; a file that was there before is as it was.
-        ValueError: their format has no such head for the model's family.
+        ValueError: their format has no such head for the model's family, or nothing that says what
+            the model's adapters or quantized weights do.
     """
     folder, dtype = Path(folder), weights_dtype(dtype)
+    _refuse_adapted(model)
     config = their_config(model, dtype or next(model.parameters()).dtype)
     folder.mkdir(parents=True, exist_ok=True)
     plans = _plans(model, dtype)
@@ -107,8 +109,29 @@ def load_pretrained(
         ValueError: the configuration is not supported, a tensor is missing, surplus, damaged or
             of another shape, or the device or dtype is none that weights can have here.
     """
+    return load_stored(
+        open_model(path),
+        head,
+        labels=labels,
+        has_new_head=has_new_head,
+        device=device,
+        dtype=dtype,
+        report=report,
+    )
+
+
+def load_stored(
+    stored: StoredModel,
+    head: type[M],
+    *,
+    labels: Sequence[str] | None,
+    has_new_head: bool,
+    device: Device,
+    dtype: Dtype,
+    report: Report | None,
+) -> M:
+    """Reads a model of which headers have been read, as `load_pretrained` does."""
     device, dtype = require_device(device), weights_dtype(dtype)
-    stored = open_model(path)
     path, config, files = stored.path, stored.config, stored.tensors
     if labels is not None:
         config = dataclasses.replace(config, labels=tuple(labels))
@@ -118,23 +141,37 @@ def load_pretrained(
     if _has_own_head(files, family):
         config = dataclasses.replace(config, tie_embeddings=False)
     require_table_memory(config)
-    with torch.device("meta"), _Undrawn():
-        model = head(config)
-    rules = dict(_rules(config, family, form))
-    drawn = _drawn_names(rules, files) if has_new_head else set()
+    model = build_without_weights(head, config)
+    rules = dict(tensor_rules(config, family, form))
+    drawn = drawn_names(rules, files) if has_new_head else []
     read = {name: rule for name, rule in rules.items() if name not in drawn}
     _check(model, read, files, family, path)
     _check_memory(model, path, dtype, device)
-    state = {name: _drawn(name, model.get_parameter(name)).to(device, dtype) for name in drawn}
+    state = {name: draw_weight(name, model.get_parameter(name)).to(device, dtype) for name in drawn}
     # the largest first, while the least of the others lies in memory beside it
     for name in sorted(read, key=lambda name: -model.get_parameter(name).numel()):
         shape = model.get_parameter(name).shape
         state[name] = _take(files, read[name], shape, device=device, dtype=dtype)
         if report is not None:
             report(len(state) - len(drawn), len(read))
-    _fill_shared(model, state)
+    fill_shared(model, state)
     model.load_state_dict(state, assign=True)
     return model.to(device)
+
+
+def _refuse_adapted(model: Model) -> None:
+    """Raises where a folder of weights would not give the model's outputs."""
+    for name, module in model.named_modules():
+        if isinstance(module, QuantizedTensors):
+            raise ValueError(
+                f"{name} has {module.bits} bits, which the folder cannot hold; expected "
+                "floating-point weights; call dequantize_base(model) first"
+            )
+        if isinstance(module, LoraLinear) and module.active and not module.merged:
+            raise ValueError(
+                f"{name} has the active adapter {next(iter(module.active))!r}, which the folder "
+                "cannot hold; call merge_lora(model) first, or write save_adapter(model, folder)"
+            )
 
 
 def _check_memory(
@@ -149,80 +186,24 @@ def _check_memory(
     )
 
 
-class _Undrawn(TorchFunctionMode):
-    """Leaves out the first values of weights: tensors without memory have none.
-
-    Drawing them all the same would import torch's compiler, which takes longer than torch itself.
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == nn.init.__name__:
-            return kwargs["tensor"]
-        return func(*args, **kwargs)
-
-
-def _rules(config: ModelConfig, family: Family, head: HeadFormat) -> Iterator[tuple[str, Rule]]:
-    """Our tensor names with the rule that fills each, blocks spelled out."""
-    for rule in [*family.rules(config), *head.rules(config)]:
-        is_encoder = rule.ours.startswith("encoder.")
-        num_layers = config.num_encoder_layers if is_encoder else config.num_layers
-        is_per_layer = "{layer}" in rule.ours
-        for layer in range(rule.first_layer, num_layers if is_per_layer else 1):
-            ours = rule.ours.format(layer=layer)
-            theirs = tuple(name.format(layer=layer) for name in rule.theirs)
-            yield ours, dataclasses.replace(rule, ours=ours, theirs=theirs)
-
-
-def _drawn_names(rules: dict[str, Rule], files: TensorSource) -> set[str]:
-    """Tensors of the head of which the files hold nothing."""
-    return {
+def drawn_names(rules: dict[str, Rule], files: TensorSource) -> list[str]:
+    """Tensors of the head of which the files hold nothing, in the order in which they are drawn."""
+    return [
         ours
         for ours, rule in rules.items()
         if not ours.startswith(("transformer.", "encoder.", "decoder."))
         and not any(name in files for name in rule.theirs)
-    }
-
-
-def _drawn(name: str, weight: Tensor) -> Tensor:
-    """A weight of a new head, from the distribution that all weights start with."""
-    fresh = torch.zeros(weight.shape)
-    if weight.dim() >= 2:
-        return nn.init.normal_(fresh, std=0.02)
-    return fresh + 1 if name.endswith("norm.weight") else fresh
-
-
-def _fill_shared(model: Model, state: dict[str, Tensor]) -> None:
-    """Adds the other names of tensors that the model shares between its parts."""
-    named = list(model.named_parameters(remove_duplicate=False))
-    first = {id(weight): name for name, weight in reversed(named) if name in state}
-    for name, weight in named:
-        if name not in state and id(weight) in first:
-            state[name] = state[first[id(weight)]]
-
-
-def _split_sizes(rule: Rule, config: ModelConfig) -> list[int]:
-    """Rows of each of their tensors inside ours: q, k and v, or k and v, or gate and up."""
-    kv = config.num_kv_heads * config.head_dim
-    if len(rule.theirs) == 3:
-        return [config.num_heads * config.head_dim, kv, kv]
-    return [kv if "attention" in rule.ours else config.intermediate_size] * 2
+    ]
 
 
 def _plans(model: Model, dtype: torch.dtype | None) -> dict[str, TensorPlan]:
     """Their tensors, each made from ours when its file is written."""
     config, state = model.config, model.state_dict()
     plans: dict[str, TensorPlan] = {}
-    rules = _rules(config, FAMILIES[config.family], head_format(config, type(model)))
+    rules = tensor_rules(config, FAMILIES[config.family], head_format(config, type(model)))
     for ours, rule in rules:
         tensor = state[ours]
-        parts = [tensor] if len(rule.theirs) == 1 else tensor.split(_split_sizes(rule, config))
+        parts = [tensor] if len(rule.theirs) == 1 else tensor.split(split_sizes(rule, config))
         for name, part in zip(rule.theirs, parts, strict=True):
             size = part.numel() * (dtype or part.dtype).itemsize
             plans[name] = TensorPlan(size, _maker(part, rule, dtype))
