@@ -61,6 +61,7 @@ IMPORT_ORDER = (
     ("pacing",),
     ("trainer", "generation"),
     ("job_record", "prompt_file"),
+    ("job_output",),
     (
         "finetune",
         "distill",

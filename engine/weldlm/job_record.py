@@ -6,6 +6,7 @@ The record lies beside the rows of a job that is under way and goes with them.
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 
 from weldlm.atomic_file import replace_text
 from weldlm.generation import GenerativeModel
-from weldlm.sampling import SamplingSettings
+from weldlm.heads import Model
 from weldlm.tokenizer import Tokenizer
 from weldlm.tokenizer.fingerprint import fingerprint
 
@@ -32,16 +33,16 @@ class DoneRows:
 
 
 def describe_job(
-    model: GenerativeModel, tokenizer: Tokenizer, settings: SamplingSettings, prompts: Path
+    model: GenerativeModel | Model, tokenizer: Tokenizer, settings: Mapping[str, Any], source: Path
 ) -> dict[str, Any]:
     """Returns everything that the rows depend on, as JSON gives it back."""
-    with prompts.open("rb") as file:
+    with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     job = {
-        "prompts": digest,
+        "source": digest,
         "model": _model_fingerprint(model),
         "tokenizer": fingerprint(tokenizer),
-        **dataclasses.asdict(settings),
+        **settings,
     }
     return dict(json.loads(json.dumps(job)))
 
@@ -88,7 +89,7 @@ def _read(path: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _model_fingerprint(model: GenerativeModel) -> str:
+def _model_fingerprint(model: GenerativeModel | Model) -> str:
     digest = hashlib.sha256(repr(model.config).encode())
     for weight in model.parameters():
         flat = weight.detach().reshape(-1)
