@@ -1,7 +1,9 @@
 """Checkpoints: `out/checkpoint-<step>/`, a Hugging Face model folder with `state/` inside.
 
 `state/run.json` says where the run stands, `state/optimizer.safetensors` holds the optimizer's
-averages by parameter name and `state/rng.safetensors` torch's random generators. The folder is
+averages by parameter name and `state/rng.safetensors` torch's random generators. Where the
+run averages its weights, the model folder has the averages and `state/weights.safetensors` the
+weights that training goes on from. The folder is
 sealed (see weldlm.sealed_folder), so a checkpoint that exists is whole unless the disk damaged it.
 """
 
@@ -10,6 +12,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,9 @@ from torch.optim import Optimizer
 
 from weldlm.config import ModelConfig
 from weldlm.disk_space import require_disk_space
+from weldlm.ema import Ema
 from weldlm.heads import Model
+from weldlm.loss_scale import LossScale
 from weldlm.sealed_folder import check_hashes, read_manifest, remove_folder, seal_folder
 from weldlm.train_settings import FREE_TO_CHANGE, TrainSettings
 from weldlm.weights import load_pretrained, save_pretrained
@@ -71,6 +76,8 @@ class RunState:
     best: "Best | None" = None  # validation so far, where the settings name a best_metric
     num_worse: int = 0  # validations since
     recent_losses: tuple[float, ...] = ()  # of the last steps
+    num_updates: int = 0  # steps that changed the weights
+    loss_scale: LossScale | None = None  # of the next step, in float16
     skipped: tuple[int, ...] = ()  # steps, counted from 0, from which nothing is learned
 
     def to_json(self) -> str:
@@ -80,9 +87,10 @@ class RunState:
     def from_json(cls, text: str) -> "RunState":
         values = json.loads(text)
         best = None if values["best"] is None else Best(**values["best"])
+        scale = None if values["loss_scale"] is None else LossScale(**values["loss_scale"])
         settings = TrainSettings.from_json(values["settings"])
         lists = {name: tuple(values[name]) for name in ("recent_losses", "skipped")}
-        return cls(**{**values, **lists, "settings": settings, "best": best})
+        return cls(**{**values, **lists, "settings": settings, "best": best, "loss_scale": scale})
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +107,12 @@ def config_values(config: ModelConfig) -> dict[str, Any]:
 
 
 def save_checkpoint(
-    out: Path, state: RunState, *, model: Model, optimizer: Optimizer, keep: int
+    out: Path, state: RunState, *, model: Model, optimizer: Optimizer, ema: Ema | None, keep: int
 ) -> Path:
     """Writes the checkpoint of `state.step` and then removes all older ones but `keep - 1`.
 
-    The one of the best validation stays.
+    The one of the best validation stays. Where there is an average of the weights, it is what the
+    model folder holds.
 
     Raises:
         OSError: it could not be written, for example because the disk is full; the older
@@ -111,10 +120,11 @@ def save_checkpoint(
     """
     folder = checkpoint_folder(out, state.step)
     try:
-        require_disk_space(out, checkpoint_bytes(model, optimizer), "it")
+        require_disk_space(out, checkpoint_bytes(model, optimizer, ema), "it")
         with seal_folder(folder, replace=True) as draft:
             draft.about.update(kind=_KIND, version=_VERSION, step=state.step)
-            save_pretrained(model, draft.path)
+            with nullcontext() if ema is None else ema.applied():
+                save_pretrained(model, draft.path)
             if (out / TOKENIZER).is_file():
                 shutil.copyfile(out / TOKENIZER, draft.path / TOKENIZER)
             inside = draft.path / "state"
@@ -122,6 +132,8 @@ def save_checkpoint(
             (inside / "run.json").write_text(state.to_json(), encoding="utf-8")
             save_file(_optimizer_tensors(model, optimizer), inside / "optimizer.safetensors")
             save_file(_rng_tensors(_device(model)), inside / "rng.safetensors")
+            if ema is not None:
+                save_file(ema.weights(), inside / "weights.safetensors")
     except (OSError, SafetensorError) as error:
         kept = ", ".join(path.name for path in _checkpoints(out)) or "none"
         message = f"{folder} could not be written ({error}); checkpoints that are kept: {kept}"
@@ -133,9 +145,10 @@ def save_checkpoint(
     return folder
 
 
-def checkpoint_bytes(model: Model, optimizer: Optimizer) -> int:
-    """What a checkpoint takes: weights, and what the optimizer keeps of each."""
+def checkpoint_bytes(model: Model, optimizer: Optimizer, ema: Ema | None) -> int:
+    """What a checkpoint takes: weights, what the optimizer keeps of each, and their averages."""
     tensors = [*model.parameters(), *_optimizer_tensors(model, optimizer).values()]
+    tensors += [] if ema is None else ema.weights().values()
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
@@ -162,11 +175,20 @@ def read_state(checkpoint: Path) -> RunState:
     return RunState.from_json((checkpoint / "state" / "run.json").read_text(encoding="utf-8"))
 
 
-def restore(checkpoint: Path, *, model: Model, optimizer: Optimizer) -> None:
-    """Sets model, optimizer and torch's random generators to what a whole checkpoint holds."""
+def restore(
+    checkpoint: Path, *, model: Model, optimizer: Optimizer, ema: Ema | None = None
+) -> None:
+    """Sets model, optimizer and torch's random generators to what a whole checkpoint holds.
+
+    Also the average of the weights, where there is one.
+    """
     device = _device(model)
     saved = load_pretrained(checkpoint, type(model), labels=model.config.labels)
     model.load_state_dict(saved.state_dict())
+    if ema is not None:
+        num_updates = torch.tensor(read_state(checkpoint).num_updates)
+        ema.load_state_dict({**ema.weights(), "num_updates": num_updates})
+        ema.set_weights(load_file(checkpoint / "state" / "weights.safetensors"))
     _restore_optimizer(load_file(checkpoint / "state" / "optimizer.safetensors"), model, optimizer)
     generators = load_file(checkpoint / "state" / "rng.safetensors")
     torch.set_rng_state(generators["cpu"])

@@ -1,14 +1,15 @@
 """What a run or a cache takes in memory at least, checked before anything is allocated or written.
 
 Training holds for each weight 4 bytes of it, of its gradient and of each of AdamW's two averages:
-16 * num_parameters (Muon holds one average of the matrices, Adafactor hardly more than none). A
-token of a step takes 3 int64 (id, position, label), twice, because the next step is drawn while
-this one runs: 48 * rows_per_step * row_length. Backward keeps, for each token of a micro-batch and
-each layer, what goes into two norms, four linear layers, the attention and the activation: 4 *
-hidden_size, 2 * num_heads * head_dim, 2 * num_kv_heads * head_dim and 2 (gated: 3) *
-intermediate_size numbers; where activations are checkpointed, hidden_size for each layer but one.
-The cache of generation holds keys and values: 2 * num_layers * num_kv_heads * head_dim numbers for
-each of num_sequences * capacity tokens. All are lower bounds: what is refused cannot run.
+16 * num_parameters (Muon holds one average of the matrices, Adafactor hardly more than none), and 4
+of an average of the weights. A token of a step takes 3 int64 (id, position, label), twice, because
+the next step is drawn while this one runs: 48 * rows_per_step * row_length. Backward keeps, for
+each token of a micro-batch and each layer, what goes into two norms, four linear layers, the
+attention and the activation: 4 * hidden_size, 2 * num_heads * head_dim, 2 * num_kv_heads * head_dim
+and 2 (gated: 3) * intermediate_size numbers; where activations are checkpointed, hidden_size for
+each layer but one. The cache of generation holds keys and values: 2 * num_layers * num_kv_heads *
+head_dim numbers for each of num_sequences * capacity tokens. All are lower bounds: what is refused
+cannot run.
 """
 
 import torch
@@ -68,7 +69,9 @@ def training_bytes(
     config: ModelConfig, settings: TrainSettings, num_tokens: int, *, bytes_of_number: int
 ) -> int:
     """What the weights, with all that belongs to them, and a micro-batch take on the device."""
-    weights = _BYTES_OF_WEIGHT[settings.optimizer] * config.num_parameters + table_bytes(config)
+    bytes_of_weight = _BYTES_OF_WEIGHT[settings.optimizer]
+    bytes_of_weight += 0 if settings.ema_decay is None else 4
+    weights = bytes_of_weight * config.num_parameters + table_bytes(config)
     return weights + saved_bytes(
         config,
         num_tokens,
@@ -107,7 +110,7 @@ def require_training_memory(
     rows = min(settings.micro_batch_rows or settings.rows_per_step, settings.rows_per_step)
     what = f"{rows:,} rows of {row_length:,}" if num_tokens is None else f"{num_tokens:,}"
     num_tokens = rows * row_length if num_tokens is None else num_tokens
-    is_half = settings.dtype == "bfloat16" or (
+    is_half = settings.dtype in ("bfloat16", "float16") or (
         settings.dtype == "auto" and has_fast_bfloat16(torch.device(device))
     )
     require_memory(

@@ -8,7 +8,7 @@ import torch
 
 __all__ = ["Dtype", "autocast", "has_fast_bfloat16", "resolve_dtype"]
 
-Dtype = Literal["float32", "bfloat16"]
+Dtype = Literal["float32", "bfloat16", "float16"]
 
 _logger = logging.getLogger(__name__)
 
@@ -32,9 +32,12 @@ def resolve_dtype(dtype: Literal["auto"] | Dtype, device: torch.device) -> Dtype
             "this %s has no bf16 instructions: bfloat16 is several times slower than float32",
             device.type,
         )
+    if dtype == "float16" and device.type == "cpu":
+        _logger.warning("float16 on a CPU is many times slower than float32; it is for GPUs")
     return dtype
 
 
 def autocast(dtype: Dtype, device: torch.device) -> AbstractContextManager[object]:
     """The context in which a forward runs; weights stay in fp32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == "bfloat16")
+    half = torch.float16 if dtype == "float16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=half, enabled=dtype != "float32")

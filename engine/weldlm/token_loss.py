@@ -17,17 +17,17 @@ __all__ = ["accumulate_gradients", "mean_loss"]
 
 
 def accumulate_gradients(
-    model: Model, micro_batches: Sequence[MicroBatch], *, dtype: Dtype
+    model: Model, micro_batches: Sequence[MicroBatch], *, dtype: Dtype, scale: float = 1.0
 ) -> Tensor:
     """Adds the gradient of the mean loss over all labels to `.grad`; returns that loss, a scalar.
 
-    Nothing waits for the device.
+    The gradient is `scale` times too large. Nothing waits for the device.
     """
     num_labels = max(sum(micro_batch.num_labels for micro_batch in micro_batches), 1)
     shares = []
     for micro_batch in micro_batches:
         share = _loss_sum(model, micro_batch, dtype=dtype) / num_labels
-        share.backward()
+        share.backward(torch.full_like(share, scale))
         shares.append(share.detach())
     return torch.stack(shares).sum()
 

@@ -41,9 +41,10 @@ class TrainSettings:
     schedule: Schedule = "cosine"  # of the learning rate after its rise
     decay_fraction: float = 0.2  # of the steps; wsd (warm-up, stable, decay) decays in these last
     layer_decay: float | None = None  # lr of a layer by that of the one above; one lr where None
+    ema_decay: float | None = None  # of an average of the weights, the model; no average where None
     checkpoint_activations: bool = False  # keep less for backward: compute each block twice
     seed: int = 0  # order of the documents and of all random draws
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the matrix products
     on_not_finite: OnTrouble = "stop"  # what a loss or gradient that is not finite leads to
     on_spike: Literal["ignore"] | OnTrouble = "ignore"  # what a leap of the loss leads to
     spike_ratio: float = 3.0  # of a loss to the median of the 32 before, above which it leaps
@@ -130,7 +131,7 @@ FREE_TO_CHANGE = frozenset(
 _NAMES: dict[str, tuple[str, ...]] = {
     "optimizer": get_args(OptimizerName),
     "schedule": get_args(Schedule),
-    "dtype": ("auto", "float32", "bfloat16"),
+    "dtype": ("auto", "float32", "bfloat16", "float16"),
     "on_not_finite": get_args(OnTrouble),
     "on_spike": ("ignore", *get_args(OnTrouble)),
     "best_is": ("lowest", "highest"),
@@ -149,5 +150,5 @@ _AT_LEAST_ONE = (
     "patience",
 )
 _ABOVE_ZERO = ("minutes", "epochs", "lr", "eps", "clip_norm")
-_SHARES = ("decay_fraction", "layer_decay")
+_SHARES = ("decay_fraction", "layer_decay", "ema_decay")
 _AT_LEAST_ZERO = ("weight_decay", "warmup_steps")

@@ -26,8 +26,10 @@ from weldlm.checkpoint import (
 )
 from weldlm.data import TokenShards
 from weldlm.disk_space import require_disk_space
+from weldlm.ema import Ema
 from weldlm.heads import Model
 from weldlm.interrupt import StopRequest, catch_signals
+from weldlm.loss_scale import LossScale
 from weldlm.memory import require_training_memory
 from weldlm.metrics import MetricsFile
 from weldlm.objectives import CausalLMObjective, ExampleSet, TokenObjective
@@ -35,7 +37,7 @@ from weldlm.optim import build_optimizer
 from weldlm.pacing import count_affordable_steps
 from weldlm.precision import resolve_dtype
 from weldlm.sealed_folder import lock_folder, remove_drafts
-from weldlm.train_settings import TrainSettings
+from weldlm.train_settings import OptimizerName, TrainSettings
 from weldlm.training_data import ExampleBatches, TokenRows, TrainingData
 from weldlm.training_loop import Judge, TrainingLoop
 from weldlm.transformer import set_activation_checkpointing
@@ -45,7 +47,8 @@ __all__ = ["Trainer"]
 _logger = logging.getLogger(__name__)
 
 _MOST_WARMUP_STEPS = 100
-_WEIGHTS_IN_CHECKPOINT = 3  # themselves and AdamW's averages
+# themselves and what the optimizer keeps of nearly every one
+_WEIGHTS_IN_CHECKPOINT: dict[OptimizerName, int] = {"adamw": 3, "muon": 2, "adafactor": 1}
 
 
 class Trainer:
@@ -118,10 +121,11 @@ class Trainer:
         settings = state.settings
         self._check_disk(settings, is_new=checkpoint is None)
         optimizer = build_optimizer(self.model, settings)
+        ema = None if settings.ema_decay is None else Ema(self.model, settings.ema_decay)
         torch.manual_seed(settings.seed)
         if checkpoint is not None:
             self._verify_data()
-            restore(checkpoint, model=self.model, optimizer=optimizer)
+            restore(checkpoint, model=self.model, optimizer=optimizer, ema=ema)
         self._tell_start(state, checkpoint)
         metrics_file = MetricsFile(
             self.out / "metrics.jsonl", step=state.step, evaluated_step=state.evaluated_step
@@ -131,6 +135,7 @@ class Trainer:
                 state=state,
                 model=self.model,
                 optimizer=optimizer,
+                ema=ema,
                 data=self._train_data(settings),
                 valid=self._valid_data(settings),
                 judge=self.judge,
@@ -146,9 +151,10 @@ class Trainer:
         """The checkpoints that will stay and the one that is being written must fit."""
         num_checkpoints = settings.keep_checkpoints + 1 if is_new else 1
         weights = sum(weight.numel() * weight.element_size() for weight in self.model.parameters())
+        copies = _WEIGHTS_IN_CHECKPOINT[settings.optimizer] + (settings.ema_decay is not None)
         require_disk_space(
             self.out,
-            num_checkpoints * _WEIGHTS_IN_CHECKPOINT * weights,
+            num_checkpoints * copies * weights,
             f"a run that keeps {settings.keep_checkpoints} checkpoints",
         )
 
@@ -175,14 +181,16 @@ class Trainer:
     def _start_state(self, checkpoint: Path | None) -> RunState:
         """The state to go on from, with settings resolved; run.json keeps a record of it."""
         saved = read_state(checkpoint) if checkpoint else None
+        settings = self._resolve(saved.settings if saved else None)
         state = RunState(
             step=0,
             elapsed=0.0,
             evaluated_step=0,
-            settings=self._resolve(saved.settings if saved else None),
+            settings=settings,
             config=config_values(self.model.config),
             data_fingerprint=self.data.fingerprint,
             objective=self._train_data(self.settings).objective,
+            loss_scale=LossScale() if settings.dtype == "float16" else None,
         )
         if saved is not None and checkpoint is not None:
             check_same_run(saved, state, where=checkpoint)

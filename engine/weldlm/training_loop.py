@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from weldlm.checkpoint import (
     restore,
     save_checkpoint,
 )
+from weldlm.ema import Ema
 from weldlm.heads import Model
 from weldlm.interrupt import StopRequest
 from weldlm.metrics import MetricsFile
@@ -45,6 +47,7 @@ class TrainingLoop:
     state: RunState
     model: Model
     optimizer: Optimizer
+    ema: Ema | None
     data: TrainingData
     valid: TrainingData | None
     judge: Judge | None
@@ -89,6 +92,8 @@ class TrainingLoop:
                 self._save()
         if not is_saved:
             self._save()
+        if self.ema is not None:
+            self.ema.apply()
         return self._result()
 
     @property
@@ -109,12 +114,16 @@ class TrainingLoop:
         self.optimizer.zero_grad(set_to_none=True)
         batches = self._take_batches(step)
         loss, grad_norm = self._gradient(batches)
+        if self._is_overflow(loss, grad_norm):
+            self._skip_overflow()
+            return
         recent = self.state.recent_losses
         trouble = find_trouble(step + 1, loss, grad_norm, recent, self.settings)
         if trouble is not None:
             self._answer(trouble, batches)
             return
         lr = self._update(step, grad_norm)
+        scale = self.state.loss_scale
         seconds = time.perf_counter() - begin
         num_tokens = sum(batch.num_tokens for batch in batches)
         self.state = replace(
@@ -122,6 +131,8 @@ class TrainingLoop:
             step=step + 1,
             elapsed=self.state.elapsed + seconds,
             tokens=self.state.tokens + num_tokens,
+            num_updates=self.state.num_updates + 1,
+            loss_scale=None if scale is None else scale.after(is_finite=True),
             recent_losses=(*recent, loss)[-REMEMBERED_LOSSES:],
         )
         self._report_step(loss, grad_norm, lr, seconds, num_tokens)
@@ -135,7 +146,24 @@ class TrainingLoop:
         lr = learning_rate(step, self.settings)
         set_learning_rate(self.optimizer, lr)
         self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update()
         return lr
+
+    def _is_overflow(self, loss: float, grad_norm: float) -> bool:
+        """Whether the loss scale may be why a step is not finite."""
+        scale = self.state.loss_scale
+        is_finite = math.isfinite(loss) and math.isfinite(grad_norm)
+        return scale is not None and scale.can_fall and not is_finite
+
+    def _skip_overflow(self) -> None:
+        assert self.state.loss_scale is not None
+        step, scale = self.state.step + 1, self.state.loss_scale.after(is_finite=False)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.state = replace(self.state, step=step, loss_scale=scale)
+        _logger.warning(
+            "step %d: float16 overflowed; skipped it, the loss scale falls to %g", step, scale.value
+        )
 
     def _answer(self, trouble: Trouble, batches: Sequence[MicroBatch]) -> None:
         """Stops, skips the step, or goes back to the last checkpoint."""
@@ -149,7 +177,7 @@ class TrainingLoop:
         state = replace(self.state, step=step + 1)
         if trouble.action == "roll_back":
             assert self.checkpoint is not None
-            restore(self.checkpoint, model=self.model, optimizer=self.optimizer)
+            restore(self.checkpoint, model=self.model, optimizer=self.optimizer, ema=self.ema)
             state = read_state(self.checkpoint)
             self.metrics.cut(state.step, state.evaluated_step)
         self.state = replace(state, settings=self.settings, skipped=skipped)
@@ -168,8 +196,11 @@ class TrainingLoop:
         """Fills `.grad`; returns the loss and the gradient's norm."""
         dtype = self.settings.dtype
         assert dtype != "auto"
-        mean = accumulate_gradients(self.model, batches, dtype=dtype)
+        scale = 1.0 if self.state.loss_scale is None else self.state.loss_scale.value
+        mean = accumulate_gradients(self.model, batches, dtype=dtype, scale=scale)
         gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
+        if scale != 1.0:
+            torch._foreach_mul_(gradients, 1.0 / scale)
         norm = get_total_norm(gradients, foreach=True)
         self.next_batches = self._draw_batches(self.state.step + 1)  # while the device works
         # the one place where a step waits for the device
@@ -207,14 +238,15 @@ class TrainingLoop:
         is_done = self.state.evaluated_step == self.state.step
         if self.valid is None or is_done or not self._is_due(self.settings.eval_every):
             return False
-        report = evaluate(
-            self.model,
-            self.valid,
-            self.settings,
-            step=self.state.step,
-            stop=self.stop,
-            judge=self.judge,
-        )
+        with nullcontext() if self.ema is None else self.ema.applied():
+            report = evaluate(
+                self.model,
+                self.valid,
+                self.settings,
+                step=self.state.step,
+                stop=self.stop,
+                judge=self.judge,
+            )
         if report is None:
             return False
         if not math.isfinite(report.loss):
@@ -261,6 +293,7 @@ class TrainingLoop:
             self.state,
             model=self.model,
             optimizer=self.optimizer,
+            ema=self.ema,
             keep=self.settings.keep_checkpoints,
         )
         self.checkpoint = checkpoint

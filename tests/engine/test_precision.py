@@ -36,8 +36,18 @@ def test_slow_bfloat16_is_done_with_one_warning(
     assert len(caplog.messages) == num_warnings
 
 
+def test_float16_on_a_cpu_is_done_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    assert resolve_dtype("float16", CPU) == "float16"
+    assert "float16 on a CPU is many times slower than float32; it is for GPUs" in caplog.text
+
+
 @pytest.mark.parametrize(
-    ("dtype", "expected"), [("bfloat16", torch.bfloat16), ("float32", torch.float32)]
+    ("dtype", "expected"),
+    [
+        ("bfloat16", torch.bfloat16),
+        ("float16", torch.float16),
+        ("float32", torch.float32),
+    ],
 )
 def test_products_have_the_dtype(dtype: precision.Dtype, expected: torch.dtype) -> None:
     with autocast(dtype, CPU):

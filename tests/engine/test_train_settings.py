@@ -30,11 +30,15 @@ from weldlm.train_settings import TrainSettings
         ({"schedule": "step"}, "schedule is 'step'; expected one of cosine, linear, wsd, inverse"),
         ({"decay_fraction": 0.0}, "decay_fraction is 0.0; expected above 0 and at most 1"),
         ({"decay_fraction": float("nan")}, "decay_fraction is nan; expected above 0 and"),
+        ({"ema_decay": 0.0}, "ema_decay is 0.0; expected above 0 and at most 1"),
         ({"layer_decay": 1.5}, "layer_decay is 1.5; expected above 0 and at most 1"),
         ({"weight_decay": -0.1}, "weight_decay is -0.1; expected at least 0"),
         ({"warmup_steps": -1}, "warmup_steps is -1; expected at least 0"),
         ({"warmup_steps": 11}, "warmup_steps is 11; expected at most steps, 10"),
-        ({"dtype": "float16"}, "dtype is 'float16'; expected one of auto, float32, bfloat16"),
+        (
+            {"dtype": "float8"},
+            "dtype is 'float8'; expected one of auto, float32, bfloat16, float16",
+        ),
         (
             {"on_not_finite": "ignore"},
             "on_not_finite is 'ignore'; expected one of stop, skip, roll",
