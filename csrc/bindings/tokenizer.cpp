@@ -46,13 +46,6 @@ auto encode_text(const py::str& text, Encode encode) {
   return encode(view);
 }
 
-py::list encode(const Encoder& encoder, const py::str& text, Ids allowed_ids, Ids disallowed_ids,
-                bool is_start) {
-  const SpecialTokenPolicy policy{std::move(allowed_ids), std::move(disallowed_ids)};
-  return list_of(encode_text(
-      text, [&](std::string_view view) { return encoder.encode(view, policy, is_start); }));
-}
-
 py::list encode_segments(const Encoder& encoder, const py::iterable& texts,
                          const std::vector<bool>& are_trusted) {
   const Utf8Texts utf8 = texts_of(texts);
@@ -170,14 +163,13 @@ void bind_encoder(py::module_& module) {
            }),
            py::arg("model"), py::arg("normalizers"), py::arg("rewriters"), py::arg("pretokenizer"),
            py::arg("added_tokens"))
-      .def("encode", &encode, py::arg("text"), py::arg("allowed_ids"), py::arg("disallowed_ids"),
-           py::arg("is_start") = true)
       .def("encode_segments", &encode_segments, py::arg("texts"), py::arg("are_trusted"))
       .def("encode_located", &encode_located, py::arg("text"), py::arg("allowed_ids"),
            py::arg("disallowed_ids"))
       .def("encode_batch", &encode_batch, py::arg("texts"), py::arg("num_threads"),
            py::arg("allowed_ids"), py::arg("disallowed_ids"), py::arg("before"), py::arg("after"),
            py::arg("is_narrow"))
+      .def_property_readonly("encode", &encode_call)
       .def_property_readonly("encode_ordinary", &encode_ordinary_call)
       .def_property_readonly("encode_refusing", &encode_refusing_call)
       .def_property_readonly("count", &count_call)
@@ -203,7 +195,8 @@ void bind_decoder(py::module_& module) {
           "is_silent",
           [](const Decoder& decoder, std::int64_t id) { return decoder.is_silent(id); },
           py::arg("id"))
-      .def_property_readonly("decode", &decode_call);
+      .def_property_readonly("decode", &decode_call)
+      .def_property_readonly("decode_text", &decode_text_call);
 }
 
 }  // namespace

@@ -50,11 +50,14 @@ py::list list_of(const std::vector<std::string>& tokens);
 // Shorter texts are encoded under the lock of the interpreter: giving it up costs more.
 inline constexpr std::size_t min_unlocked_bytes = 4096;
 
-// Functions of one argument without the dispatch of pybind11, which is a good part of a short call.
+// Functions without the dispatch of pybind11, which is a good part of a short call. Their arguments
+// have places and no names; _tokenizer.pyi says which.
 py::object encode_ordinary_call(const py::object& encoder);
 py::object encode_refusing_call(const py::object& encoder);
+py::object encode_call(const py::object& encoder);
 py::object count_call(const py::object& encoder);
 py::object decode_call(const py::object& decoder);
+py::object decode_text_call(const py::object& decoder);
 
 // Rows of left, right and merged id.
 std::vector<Merge> merges_of(const IdArray& array);

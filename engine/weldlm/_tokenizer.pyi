@@ -1,5 +1,6 @@
 import enum
 from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,35 @@ class Normalizer:
 
 class Pretokenizer: ...
 
+class _Encode(Protocol):
+    def __call__(
+        self,
+        text: str,
+        allowed_ids: list[int] | tuple[int, ...],
+        disallowed_ids: list[int] | tuple[int, ...],
+        is_start: bool = True,
+        before: tuple[int, ...] | None = None,
+        after: tuple[int, ...] | None = None,
+        /,
+    ) -> list[int]: ...
+
+class _EncodeRefusing(Protocol):
+    def __call__(
+        self,
+        text: str,
+        before: tuple[int, ...] | None = None,
+        after: tuple[int, ...] | None = None,
+        /,
+    ) -> list[int]: ...
+
+class _Decode(Protocol):
+    def __call__(self, ids: Iterable[int], is_skipped: bytes | None = None, /) -> bytes: ...
+
+class _DecodeText(Protocol):
+    def __call__(
+        self, ids: Iterable[int], is_skipped: bytes | None = None, errors: str = "strict", /
+    ) -> str: ...
+
 class Encoder:
     def __init__(
         self,
@@ -27,13 +57,6 @@ class Encoder:
         pretokenizer: Pretokenizer | None,
         added_tokens: Sequence[tuple[str, int, tuple[bool, bool, bool, bool, bool]]],
     ) -> None: ...
-    def encode(
-        self,
-        text: str,
-        allowed_ids: Sequence[int],
-        disallowed_ids: Sequence[int],
-        is_start: bool = True,
-    ) -> list[int]: ...
     def encode_segments(self, texts: Iterable[str], are_trusted: Sequence[bool]) -> list[int]: ...
     def encode_located(
         self, text: str, allowed_ids: Sequence[int], disallowed_ids: Sequence[int]
@@ -49,9 +72,11 @@ class Encoder:
         is_narrow: bool,
     ) -> tuple[NDArray[np.uint16] | NDArray[np.uint32], NDArray[np.int64]]: ...
     @property
+    def encode(self) -> _Encode: ...
+    @property
     def encode_ordinary(self) -> Callable[[str], list[int]]: ...
     @property
-    def encode_refusing(self) -> Callable[[str], list[int]]: ...
+    def encode_refusing(self) -> _EncodeRefusing: ...
     @property
     def count(self) -> Callable[[str], int]: ...
     def clear_cache(self) -> None: ...
@@ -67,7 +92,9 @@ class Decoder:
     def text(self, id: int, is_first: bool) -> bytes: ...
     def is_silent(self, id: int) -> bool: ...
     @property
-    def decode(self) -> Callable[[Iterable[int]], bytes]: ...
+    def decode(self) -> _Decode: ...
+    @property
+    def decode_text(self) -> _DecodeText: ...
 
 class ByteBpe(Model):
     def __init__(

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from operator import index
 from typing import Literal
 
 import numpy as np
@@ -59,10 +58,12 @@ class Codec:
             [(t.content, t.id, t.flags) for t in parts.added_tokens],
         )
         # bound once: these are called on short texts
+        self._encode = self._encoder.encode
         self._encode_ordinary = self._encoder.encode_ordinary
         self._encode_refusing = self._encoder.encode_refusing
         self._count = self._encoder.count
         self._decode = self._decoder.decode
+        self._decode_text = self._decoder.decode_text
         self._added_ids = {t.content: t.id for t in parts.added_tokens}
         self._special_tokens = {t.content: t.id for t in parts.added_tokens if t.is_special}
         self._before, self._after = self._surroundings()
@@ -117,16 +118,11 @@ class Codec:
         Raises:
             ValueError: a disallowed special token is in the text.
         """
-        if not isinstance(text, str):
-            require_text(text)
+        before, after = (self._before, self._after) if add_special_tokens else ((), ())
         if allowed_special == () and disallowed_special == "all":
-            ids = self._encode_refusing(text)
-        else:
-            policy = special_policy(self._special_tokens, allowed_special, disallowed_special)
-            ids = self._encoder.encode(text, *policy)
-        if add_special_tokens and (self._before or self._after):
-            return [*self._before, *ids, *self._after]
-        return ids
+            return self._encode_refusing(text, before, after)
+        policy = special_policy(self._special_tokens, allowed_special, disallowed_special)
+        return self._encode(text, *policy, True, before, after)
 
     def encode_ordinary(self, text: str) -> list[int]:
         """Encodes a text in which special tokens are plain text; adds none."""
@@ -141,9 +137,8 @@ class Codec:
         disallowed_special: SpecialTokens = "all",
     ) -> list[int]:
         """Encodes a part of a text, without the template; `is_start` where the text begins."""
-        require_text(text)
         policy = special_policy(self._special_tokens, allowed_special, disallowed_special)
-        return self._encoder.encode(text, *policy, is_start)
+        return self._encode(text, *policy, is_start)
 
     def encode_to_numpy(
         self,
@@ -301,15 +296,11 @@ class Codec:
         Raises:
             ValueError: an id is not in the vocabulary.
         """
-        return self.decode_bytes(ids, skip_special_tokens=skip_special_tokens).decode(
-            "utf-8", errors
-        )
+        return self._decode_text(ids, self._is_skipped if skip_special_tokens else None, errors)
 
     def decode_bytes(self, ids: Iterable[int], *, skip_special_tokens: bool = False) -> bytes:
         """The bytes of the ids, which need not be whole characters."""
-        if skip_special_tokens:
-            ids = [token_id for token_id in ids if index(token_id) not in self._skipped_ids]
-        return self._decode(ids)
+        return self._decode(ids, self._is_skipped if skip_special_tokens else None)
 
     def decode_batch(
         self,
@@ -337,13 +328,13 @@ class Codec:
         self._encoder.clear_cache()
 
     @cached_property
-    def _skipped_ids(self) -> frozenset[int]:
-        """Of special tokens, but for those whose text the normalizer changes, as in tokenizers."""
-        return frozenset(
-            token.id
-            for token, content in normalized_contents(self._parts).items()
-            if token.is_special and content == token.content
-        )
+    def _is_skipped(self) -> bytes:
+        """1 for special tokens, 0 for those whose text the normalizer changes, as in tokenizers."""
+        flags = bytearray(self.vocab_size)
+        for token, content in normalized_contents(self._parts).items():
+            if token.is_special and content == token.content:
+                flags[token.id] = 1
+        return bytes(flags)
 
     @cached_property
     def _spaces(self) -> NDArray[np.int64]:
