@@ -1,5 +1,6 @@
 #include "bindings/tokenizer_bindings.hpp"
 
+#include <optional>
 #include <stdexcept>
 
 namespace weldlm::bindings {
@@ -24,6 +25,15 @@ py::object utf8_bytes(py::handle text) {
     bytes = PyUnicode_AsUTF8String(repaired.ptr());
   }
   return owned(bytes);
+}
+
+// The value of a plain int of 64 bits, for which no code of the object runs.
+std::optional<std::int64_t> plain_id(PyObject* value) noexcept {
+  if (!PyLong_CheckExact(value)) return std::nullopt;
+  int overflow = 0;
+  const long long id = PyLong_AsLongLongAndOverflow(value, &overflow);
+  if (overflow != 0) return std::nullopt;
+  return id;
 }
 
 }  // namespace
@@ -76,11 +86,7 @@ py::list list_of(const std::vector<std::string>& tokens) {
 }
 
 std::int64_t id_of(py::handle value, std::size_t vocab_size) {
-  if (PyLong_CheckExact(value.ptr())) {
-    int overflow = 0;
-    const long long id = PyLong_AsLongLongAndOverflow(value.ptr(), &overflow);
-    if (overflow == 0) return id;
-  }
+  if (const auto id = plain_id(value.ptr())) return *id;
   const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
   if (!index) throw py::error_already_set();
   int overflow = 0;
@@ -99,9 +105,12 @@ std::vector<std::int64_t> ids_of(const py::object& ids, std::size_t vocab_size) 
     // the list may change where an element has code of its own
     values.reserve(static_cast<std::size_t>(PySequence_Fast_GET_SIZE(ids.ptr())));
     for (py::ssize_t i = 0; i < PySequence_Fast_GET_SIZE(ids.ptr()); ++i) {
-      const auto id =
-          py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(ids.ptr(), i));
-      values.push_back(id_of(id, vocab_size));
+      PyObject* item = PySequence_Fast_GET_ITEM(ids.ptr(), i);
+      if (const auto id = plain_id(item)) {
+        values.push_back(*id);
+      } else {
+        values.push_back(id_of(py::reinterpret_borrow<py::object>(item), vocab_size));
+      }
     }
     return values;
   }

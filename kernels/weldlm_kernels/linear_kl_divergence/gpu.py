@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from weldlm_kernels.projection import logits_buffer, project, project_in_chunks, split_rows
-from weldlm_kernels.vocabulary_rows import LOWEST, add_exponentials, load_logits, row_block
+from weldlm_kernels.vocabulary_rows import LOWEST, add_exponentials, load_logits
 
 __all__ = ["linear_kl_divergence"]
 
@@ -20,9 +20,10 @@ __all__ = ["linear_kl_divergence"]
 CHUNK_BYTES = 512 * 2**20
 ROW_MULTIPLE = 128  # whole GEMM tiles
 
-# logits of each model that a program holds at a time: 16 a thread
-MOST_LOGITS = 2048
-LOGITS_PER_WARP = 512
+# logits of each model that a program holds at a time: 16 a thread, of short rows too, since with 8
+# a thread Triton 3.6 spills in fp32 on sm_80
+BLOCK_SIZE = 2048
+NUM_WARPS = 4
 
 
 @triton.jit
@@ -143,7 +144,6 @@ def launch_kl_divergence(
     Both logits [num_rows, vocab_size] have rows that are padded up to their stride.
     """
     num_rows, vocab_size = logits.shape
-    block = row_block(vocab_size, most=MOST_LOGITS, logits_per_warp=LOGITS_PER_WARP)
     kl_divergence_kernel[(num_rows,)](
         logits_ptr=logits,
         teacher_logits_ptr=teacher_logits,
@@ -152,7 +152,7 @@ def launch_kl_divergence(
         vocab_size=vocab_size,
         row_stride=logits.stride(0),
         inverse_temperature=1.0 / temperature,
-        BLOCK_SIZE=block.size,
+        BLOCK_SIZE=BLOCK_SIZE,
         WITH_GRADIENT=with_gradient,
-        num_warps=block.num_warps,
+        num_warps=NUM_WARPS,
     )
