@@ -1,179 +1,158 @@
-"""KVCache: keys and values of the tokens that came before, one slab a layer.
+"""KVCache: keys and values of the tokens that came before, in blocks of equal size.
 
-A slab has a slot of `capacity` tokens for each sequence and is allocated once. Sequences come and
-go by a list of slots: nothing is copied when one leaves or another enters.
+All layers share one numbering of blocks, so a sequence is a list of block numbers and nothing is
+copied when sequences come, go or share a beginning. Which block is whose is `block_pool`'s concern.
+A cache of int8 keeps a scale for each head of a token.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from weldlm.config import ModelConfig
+from weldlm.layers import Pages
 from weldlm.memory import require_cache_memory
-from weldlm.packing import PackedBatch
+from weldlm_kernels import write_kv
 
-__all__ = ["KVCache"]
+__all__ = ["CacheStep", "KVCache"]
 
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """Where the rows of one batch are written and read, the same in every layer."""
-
-    batch: PackedBatch
-    num_tokens: int  # rows of the batch that belong to a sequence
-    lengths: list[int]  # of each sequence, with its new tokens
-    write: Tensor  # [num_tokens] int64, rows of the flat slab
-    read: Tensor | slice  # [S] int64, or neighbors: rows of the flat slab
-    k_offsets: Tensor  # [B + 1] int32
+_SPLIT_LENGTH = 128  # keys that are summed together in a fixed order, where rows are independent
 
 
 class KVCache:
-    """Keys and values of `num_sequences` sequences, at most `capacity` tokens each."""
+    """Keys and values of `num_blocks` blocks of `block_size` tokens in every layer."""
 
     def __init__(
         self,
         config: ModelConfig,
-        num_sequences: int,
-        capacity: int,
+        num_blocks: int,
+        block_size: int = 16,
         *,
         dtype: torch.dtype,
         device: torch.device | str,
     ) -> None:
-        if num_sequences < 1 or capacity < 1:
+        """Allocates the blocks.
+
+        Args:
+            config: decides layers, heads and widths.
+            num_blocks: how many.
+            block_size: tokens in each.
+            dtype: of the keys and values a model writes, or int8.
+            device: where they lie.
+
+        Raises:
+            ValueError: they do not fit into memory, or there are none.
+            TypeError: no cache has this dtype.
+        """
+        if num_blocks < 1 or block_size < 1:
             raise ValueError(
-                f"num_sequences {num_sequences} and capacity {capacity}; expected at least 1 each"
+                f"num_blocks {num_blocks} and block_size {block_size}; expected at least 1 each"
             )
-        require_cache_memory(config, num_sequences, capacity, dtype=dtype, device=device)
-        self.capacity = capacity
-        self.lengths = [0] * num_sequences
-        self._slots = list(range(num_sequences))
-        self._free: list[int] = []
-        shape = (
-            2 * config.num_layers,
-            num_sequences * capacity,
-            config.num_kv_heads,
-            config.head_dim,
-        )
-        slabs = torch.empty(shape, dtype=dtype, device=device)
-        self._keys, self._values = slabs.chunk(2)  # [L, num_sequences * capacity, Hkv, D] each
-        self._plan: _Plan | None = None
+        if not (dtype.is_floating_point and dtype.itemsize >= 2) and dtype != torch.int8:
+            raise TypeError(
+                f"the cache's dtype is {dtype}; expected float32, float16, bfloat16 or int8"
+            )
+        require_cache_memory(config, num_blocks, block_size, dtype=dtype, device=device)
+        self.num_blocks, self.block_size = num_blocks, block_size
+        shape = (2, config.num_layers, num_blocks, block_size, config.num_kv_heads)
+        self._blocks = torch.empty((*shape, config.head_dim), dtype=dtype, device=device)
+        self._scales = None
+        if dtype == torch.int8:
+            self._scales = torch.empty(shape, dtype=torch.float32, device=device)
+
+    @property
+    def device(self) -> torch.device:
+        return self._blocks.device
 
     @property
     def num_bytes(self) -> int:
-        return self._keys.nbytes + self._values.nbytes
+        return self._blocks.nbytes + (0 if self._scales is None else self._scales.nbytes)
 
-    @property
-    def num_free(self) -> int:
-        """Number of sequences that `add` could take."""
-        return len(self._free)
+    def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Writes block `source` over block `target` of each pair; the targets are all different."""
+        if not pairs:
+            return
+        sources, targets = torch.tensor(pairs, device=self.device).unbind(1)
+        for x in (self._blocks, self._scales):
+            if x is not None:
+                x[:, :, targets] = x[:, :, sources]
 
-    def append(
-        self, layer: int, k: Tensor, v: Tensor, batch: PackedBatch
-    ) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Writes a layer's keys and values of `batch` behind those of its sequences.
+    def step(
+        self,
+        block_table: np.ndarray,
+        starts: Sequence[int],
+        counts: Sequence[int],
+        *,
+        num_rows: int | None = None,
+        num_sequences: int | None = None,
+        rows_are_independent: bool = False,
+    ) -> "CacheStep":
+        """What one forward reads and writes.
 
         Args:
-            layer: number of the layer.
-            k: [T, num_kv_heads, head_dim], not kept.
-            v: like `k`.
-            batch: the new tokens; its sequences are those of the cache, in the same order.
-
-        Returns:
-            k and v of all tokens so far, sequences end to end [S, num_kv_heads, head_dim], their
-            offsets [B + 1] int32 and the length of the longest. They are valid until the next call.
-
-        Raises:
-            ValueError: the batch has another number of sequences, or one grows beyond the capacity.
+            block_table: [B, max_blocks] int32, blocks of each sequence in their order, those of the
+                new tokens included.
+            starts: [B], tokens of each sequence that the cache holds already.
+            counts: [B], tokens of each sequence in the forward.
+            num_rows: rows of the forward, where those behind the last token belong to nobody.
+            num_sequences: sequences of the forward; those behind B have no keys.
+            rows_are_independent: sums keys in an order that no other row has a say in.
         """
-        if self._plan is None or self._plan.batch is not batch:
-            self._plan = self._plan_for(batch)
-        plan = self._plan
-        keys, values = self._keys[layer], self._values[layer]
-        keys[plan.write] = k[: plan.num_tokens]
-        values[plan.write] = v[: plan.num_tokens]
-        k_max_length = max(plan.lengths, default=0)
-        if isinstance(plan.read, slice):
-            return keys[plan.read], values[plan.read], plan.k_offsets, k_max_length
-        k, v = keys.index_select(0, plan.read), values.index_select(0, plan.read)
-        return k, v, plan.k_offsets, k_max_length
+        begin, count = np.asarray(starts, dtype=np.int64), np.asarray(counts, dtype=np.int64)
+        lengths = begin + count
+        most_blocks = -(-int(lengths.max(initial=0)) // self.block_size)
+        num_tokens = int(count.sum())
+        sequence = np.repeat(np.arange(len(count)), count)
+        places = np.arange(num_tokens) + (begin - count.cumsum() + count).repeat(count)
+        slots = np.full(num_tokens if num_rows is None else num_rows, -1, dtype=np.int64)
+        blocks = block_table[sequence, places // self.block_size].astype(np.int64)
+        slots[:num_tokens] = blocks * self.block_size + places % self.block_size
+        rest = 0 if num_sequences is None else num_sequences - len(count)
+        return CacheStep(
+            cache=self,
+            block_table=_padded(block_table[:, :most_blocks], rest).to(self.device),
+            lengths=_padded(lengths, rest).to(self.device),
+            slots=torch.from_numpy(slots).to(self.device),
+            split_length=_SPLIT_LENGTH if rows_are_independent else None,
+        )
 
-    def advance(self, batch: PackedBatch) -> None:
-        """Counts the tokens of `batch` as past, after every layer has appended its own."""
-        if self._plan is None or self._plan.batch is not batch:
-            self._plan = self._plan_for(batch)
-        self.lengths = self._plan.lengths
-        self._plan = None
+    def _layer(self, layer: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Keys, values and their scales."""
+        keys, values = self._blocks[0, layer], self._blocks[1, layer]
+        if self._scales is None:
+            return keys, values, None, None
+        return keys, values, self._scales[0, layer], self._scales[1, layer]
 
-    def keep(self, indices: Sequence[int]) -> None:
-        """Goes on with the sequences at `indices` only, in that order; the others leave.
 
-        Raises:
-            ValueError: an index is out of range or occurs twice.
-        """
-        if len(set(indices)) < len(indices) or not set(indices) <= set(range(len(self._slots))):
-            raise ValueError(
-                f"indices {list(indices)}; expected different numbers below {len(self._slots)}, "
-                "the number of sequences"
-            )
-        slots = [self._slots[index] for index in indices]
-        self._free += [slot for slot in self._slots if slot not in set(slots)]
-        self._slots = slots
-        self.lengths = [self.lengths[index] for index in indices]
-        self._plan = None
+@dataclass(frozen=True, slots=True)
+class CacheStep:
+    """The cache as the layers of one forward see it."""
 
-    def add(self, num_sequences: int = 1) -> None:
-        """Puts empty sequences behind the others, in the place of those that left.
+    cache: KVCache
+    block_table: Tensor  # [B, max_blocks] int32
+    lengths: Tensor  # [B] int32, with the new tokens
+    slots: Tensor  # [T] int64, where the new tokens go
+    split_length: int | None
 
-        Raises:
-            ValueError: fewer have left.
-        """
-        if num_sequences > len(self._free):
-            raise ValueError(
-                f"{num_sequences} sequences to add, but the cache has room for {len(self._free)}; "
-                "let others leave with keep, or allocate it for more"
-            )
-        self._slots += [self._free.pop() for _ in range(num_sequences)]
-        self.lengths = [*self.lengths, *[0] * num_sequences]
-        self._plan = None
-
-    def _plan_for(self, batch: PackedBatch) -> _Plan:
-        if batch.num_sequences != len(self._slots):
-            raise ValueError(
-                f"the batch has {batch.num_sequences} sequences; expected {len(self._slots)}, "
-                "those of the cache"
-            )
-        offsets = batch.offsets.tolist()
-        new = [end - start for start, end in pairwise(offsets)]
-        lengths = [old + more for old, more in zip(self.lengths, new, strict=True)]
-        if max(lengths, default=0) > self.capacity:
-            raise ValueError(
-                f"a sequence would grow to {max(lengths)} tokens; the cache holds {self.capacity} "
-                "tokens a sequence; allocate it with a larger capacity"
-            )
-        first = [slot * self.capacity for slot in self._slots]
-        behind = [start + old for start, old in zip(first, self.lengths, strict=True)]
-        device = self._keys.device
-        return _Plan(
-            batch=batch,
-            num_tokens=offsets[-1],
-            lengths=lengths,
-            write=_rows(behind, new, device),
-            # one sequence lies end to end as it is: a view instead of a copy
-            read=(
-                slice(first[0], first[0] + lengths[0])
-                if len(first) == 1
-                else _rows(first, lengths, device)
-            ),
-            k_offsets=torch.tensor([0, *lengths]).cumsum(0, dtype=torch.int32).to(device),
+    def append(self, layer: int, k: Tensor, v: Tensor) -> Pages:
+        """Writes a layer's keys and values, [T, num_kv_heads, head_dim]; returns all so far."""
+        keys, values, key_scale, value_scale = self.cache._layer(layer)
+        write_kv(k, v, keys, values, self.slots, key_scale=key_scale, value_scale=value_scale)
+        return Pages(
+            keys=keys,
+            values=values,
+            key_scale=key_scale,
+            value_scale=value_scale,
+            block_table=self.block_table,
+            lengths=self.lengths,
+            split_length=self.split_length,
         )
 
 
-def _rows(starts: Sequence[int], lengths: Sequence[int], device: torch.device) -> Tensor:
-    """start, start + 1, ... for `length` rows of each pair, end to end; int64."""
-    total = sum(lengths)
-    table = torch.tensor([[*starts], [*lengths]], dtype=torch.int64).view(2, -1).to(device)
-    shift = table[0] - (table[1].cumsum(0) - table[1])
-    return torch.arange(total, device=device) + shift.repeat_interleave(table[1], output_size=total)
+def _padded(rows: np.ndarray, num_more: int) -> Tensor:
+    """int32 with so many zeros or rows of zeros behind."""
+    widths = [(0, num_more), *[(0, 0)] * (rows.ndim - 1)]
+    return torch.from_numpy(np.pad(rows, widths).astype(np.int32))

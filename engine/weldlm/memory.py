@@ -8,8 +8,8 @@ each token of a micro-batch and each layer, what goes into two norms, four linea
 attention and the activation: 4 * hidden_size, 2 * num_heads * head_dim, 2 * num_kv_heads * head_dim
 and 2 (gated: 3) * intermediate_size numbers; where activations are checkpointed, hidden_size for
 each layer but one. The cache of generation holds keys and values: 2 * num_layers * num_kv_heads *
-head_dim numbers for each of num_sequences * capacity tokens. All are lower bounds: what is refused
-cannot run.
+head_dim numbers for each token, and an fp32 scale a head where they are int8. All are lower bounds:
+what is refused cannot run.
 """
 
 import torch
@@ -34,6 +34,7 @@ __all__ = [
 _BYTES_OF_WEIGHT: dict[OptimizerName, int] = {"adamw": 16, "muon": 12, "adafactor": 8}
 _BYTES_OF_TOKEN = 48
 _BYTES_OF_ANGLE = 4
+_BYTES_OF_SCALE = 4
 _NOT_WORTH_ASKING = 1 << 24  # bytes
 _GIB = 1 << 30
 
@@ -80,12 +81,12 @@ def training_bytes(
     )
 
 
-def cache_bytes(
-    config: ModelConfig, num_sequences: int, capacity: int, *, bytes_of_number: int
-) -> int:
-    """What the keys and values of that many sequences take."""
-    width = config.num_kv_heads * config.head_dim * bytes_of_number
-    return 2 * config.num_layers * width * num_sequences * capacity
+def cache_bytes(config: ModelConfig, num_tokens: int, *, dtype: torch.dtype) -> int:
+    """What the keys and values of that many tokens take."""
+    bytes_of_head = config.head_dim * dtype.itemsize
+    if dtype == torch.int8:
+        bytes_of_head += _BYTES_OF_SCALE
+    return 2 * config.num_layers * config.num_kv_heads * bytes_of_head * num_tokens
 
 
 def require_training_memory(
@@ -142,8 +143,8 @@ def require_table_memory(config: ModelConfig) -> None:
 
 def require_cache_memory(
     config: ModelConfig,
-    num_sequences: int,
-    capacity: int,
+    num_blocks: int,
+    block_size: int,
     *,
     dtype: torch.dtype,
     device: torch.device | str,
@@ -153,11 +154,12 @@ def require_cache_memory(
     Raises:
         ValueError: it does not.
     """
+    num_tokens = num_blocks * block_size
     require_memory(
-        cache_bytes(config, num_sequences, capacity, bytes_of_number=dtype.itemsize),
-        f"a cache for {num_sequences:,} sequences of {capacity:,} tokens at a time",
+        cache_bytes(config, num_tokens, dtype=dtype),
+        f"a cache for {num_tokens:,} tokens at a time",
         device=device,
-        advice="lower batch_size or max_tokens",
+        advice="lower batch_size, max_tokens or cache_bytes",
     )
 
 

@@ -5,6 +5,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from weldlm.config import HeadKind, ModelConfig
 from weldlm.memory import cache_bytes
 from weldlm.weights import StoredModel, open_model
@@ -56,8 +58,8 @@ def read_model_info(path: str | Path) -> ModelInfo:
         stored_as=dict(numbers.most_common()),
         num_bytes={dtype: num_parameters * size for dtype, size in BYTES_OF_NUMBER.items()},
         cache_bytes_per_token={
-            dtype: cache_bytes(config, 1, 1, bytes_of_number=size)
-            for dtype, size in BYTES_OF_NUMBER.items()
+            dtype: cache_bytes(config, 1, dtype=getattr(torch, dtype))
+            for dtype in BYTES_OF_NUMBER
             if generates
         },
     )

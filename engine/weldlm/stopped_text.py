@@ -18,10 +18,15 @@ class StoppedText:
         self._stop = stop
         self._held = ""  # may turn out to be the beginning of a stop text
 
-    def push(self, token_id: int) -> str:
-        """Returns the text that is final with one more token."""
+    def push(self, token_id: int, *, may_stop: bool = True) -> str:
+        """Returns the text that is final with one more token.
+
+        A stop text that is complete by a token that may not stop, ends nothing.
+        """
         if self._decoder is None or self.is_stopped or token_id >= self._num_spelled:
             return ""
+        if not may_stop:
+            return self._decoder.step(token_id)
         text = self._cut(self._held + self._decoder.step(token_id))
         num_held = 0 if self.is_stopped else _num_held(text, self._stop)
         self._held = text[len(text) - num_held :]

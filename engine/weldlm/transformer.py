@@ -111,8 +111,6 @@ class Transformer(nn.Module):
                 stream, update = checkpoint(block, stream, update, context, use_reentrant=False)
             else:
                 stream, update = block(stream, update, context)
-        if cache is not None:
-            cache.advance(batch)
         if self.norm is None or update is None:
             return stream
         return self.norm.add(update, stream)[0]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.engine.tiny_models import tiny_config, tiny_model
 from weldlm.batch_job import JobCounts, JobFiles, run_batch_job
-from weldlm.cache import KVCache
+from weldlm.cache import CacheStep
 from weldlm.generation import generate
 from weldlm.packing import PackedBatch
 from weldlm.sampling import SamplingSettings
@@ -30,10 +30,9 @@ class FailingModel:
     def parameters(self) -> Iterator[Tensor]:
         yield torch.zeros(1)
 
-    def next_token_logits(self, batch: PackedBatch, cache: KVCache) -> Tensor:
-        if max(cache.lengths) > 0:
+    def next_token_logits(self, batch: PackedBatch, _: CacheStep) -> Tensor:
+        if int(batch.positions[0]) > 0:
             raise RuntimeError("broken")
-        cache.advance(batch)
         return torch.zeros(batch.num_sequences, 300)
 
 

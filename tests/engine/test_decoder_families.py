@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -150,11 +151,15 @@ def test_a_changed_token_leaks_into_no_other_document(tmp_path: Path, name: str)
 @pytest.mark.parametrize("chunk", [1, 13], ids=["tokens", "chunks"])
 def test_cached_equals_uncached(tmp_path: Path, name: str, chunk: int) -> None:
     ours, (ids,) = ours_of(name, tmp_path), ragged_ids(29)
-    cache = KVCache(ours.config, 1, 29, dtype=torch.float32, device="cpu")
+    cache = KVCache(ours.config, 2, 16, dtype=torch.float32, device="cpu")
+    blocks = np.array([[1, 0]], dtype=np.int32)
 
     with torch.inference_mode():
         parts = [
-            ours.logits(PackedBatch.from_lengths(part, [len(part)], starts=[place * chunk]), cache)
+            ours.logits(
+                PackedBatch.from_lengths(part, [len(part)], starts=[place * chunk]),
+                cache.step(blocks, [place * chunk], [len(part)]),
+            )
             for place, part in enumerate(ids.split(chunk))
         ]
 

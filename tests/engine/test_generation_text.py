@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.engine.tiny_models import tiny_config, tiny_model
-from weldlm.cache import KVCache
+from weldlm.cache import CacheStep
 from weldlm.generation import Completion, generate, stream
 from weldlm.packing import PackedBatch
 from weldlm.sampling import SamplingSettings
@@ -39,8 +39,7 @@ class ScriptedModel:
     def parameters(self) -> Iterator[Tensor]:
         yield torch.zeros(1)
 
-    def next_token_logits(self, batch: PackedBatch, cache: KVCache) -> Tensor:
-        cache.advance(batch)
+    def next_token_logits(self, batch: PackedBatch, _: CacheStep) -> Tensor:
         places = batch.positions[batch.offsets[1:].long() - 1]
         return torch.nn.functional.one_hot(self._ids[places], 300)
 

@@ -104,13 +104,13 @@ def test_tables_take_the_estimate(name: str) -> None:
     assert sum(table.nbytes for table in model.buffers()) == table_bytes(model.config)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8], ids=str)
 def test_cache_takes_the_estimate(dtype: torch.dtype) -> None:
     config = tiny_config("llama-tiny")
 
     cache = KVCache(config, 3, 50, dtype=dtype, device="cpu")
 
-    assert cache.num_bytes == cache_bytes(config, 3, 50, bytes_of_number=dtype.itemsize)
+    assert cache.num_bytes == cache_bytes(config, 3 * 50, dtype=dtype)
 
 
 REFUSED = {
@@ -156,7 +156,7 @@ def test_a_run_that_fits_into_two_gib_is_not_refused(name: str, changes: dict[st
 
 @pytest.mark.usefixtures("two_gib")
 def test_a_cache_that_cannot_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"a cache for 10,000,000 sequences of 64 tokens .* lower"):
+    with pytest.raises(ValueError, match=r"a cache for 640,000,000 tokens .* lower"):
         require_cache_memory(tiny_config(), 10**7, 64, dtype=torch.float32, device="cpu")
 
 

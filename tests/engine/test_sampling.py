@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from weldlm.sampling import SamplingSettings, filter_scores, sample
+from weldlm.sampling import (
+    SamplingSettings,
+    draw_tokens,
+    filter_scores,
+    sample,
+    stream_keys,
+)
 
 VOCAB_SIZE = 700  # more than two blocks of the two-level draw, and no multiple of one
 
@@ -34,6 +40,7 @@ def their_scores(logits: Tensor, settings: SamplingSettings) -> Tensor:
         "top_k": settings.top_k,
         "top_p": settings.top_p,
         "min_p": settings.min_p,
+        "typical_p": settings.typical_p,
     }
     config = transformers.GenerationConfig(do_sample=True, **options)
     model = transformers.GPT2LMHeadModel(
@@ -52,6 +59,9 @@ FILTERS = [
     pytest.param({"top_p": 1e-6}, id="top-p-tiny"),
     pytest.param({"min_p": 0.05}, id="min-p"),
     pytest.param({"min_p": 1.0}, id="min-p-1"),
+    pytest.param({"typical_p": 0.6}, id="typical"),
+    pytest.param({"typical_p": 0.05}, id="typical-tiny"),
+    pytest.param({"top_p": 0.9, "typical_p": 0.8, "top_k": 200}, id="typical-of-few"),
     pytest.param({"temperature": 1.7, "top_k": 300, "top_p": 0.8, "min_p": 0.02}, id="all"),
 ]
 
@@ -68,6 +78,21 @@ def test_kept_tokens_and_their_scores_equal_those_of_transformers(
     assert torch.equal(scores, their_scores(logits, settings))
 
 
+@pytest.mark.parametrize("top_p", [0.1, 0.6, 0.99, 1 - 1e-7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_top_p_of_a_large_vocabulary_equals_that_of_all_tokens_sorted(
+    top_p: float, dtype: torch.dtype
+) -> None:
+    logits = (random_logits(6, vocab_size=5_000) * 3).to(dtype)  # bf16: many tokens are equal
+    settings = SamplingSettings(temperature=1.0, top_p=top_p)
+
+    is_kept = filter_scores(logits, settings).isfinite()
+
+    ascending, order = logits.float().sort(dim=-1, stable=True)
+    is_dropped = ascending.double().softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p
+    assert torch.equal(is_kept.gather(1, order), ~is_dropped)
+
+
 def test_top_k_keeps_every_token_that_equals_the_last_kept_one() -> None:
     logits = torch.tensor([[1.0, 3.0, 2.0, 2.0, 2.0, 0.0], [5.0, 4.0, 3.0, 2.0, 1.0, 0.0]])
     settings = SamplingSettings(temperature=1.0, top_k=2)
@@ -80,8 +105,14 @@ def test_top_k_keeps_every_token_that_equals_the_last_kept_one() -> None:
 
 @pytest.mark.parametrize(
     "filters",
-    [{}, {"top_k": 50}, {"top_p": 0.7}, {"temperature": 0.5, "min_p": 0.01}],
-    ids=["none", "top-k", "top-p", "temperature-min-p"],
+    [
+        {},
+        {"top_k": 50},
+        {"top_p": 0.7},
+        {"temperature": 0.5, "min_p": 0.01},
+        {"typical_p": 0.5},
+    ],
+    ids=["none", "top-k", "top-p", "temperature-min-p", "typical"],
 )
 @pytest.mark.parametrize("by", ["row", "position"])
 def test_draws_follow_the_distribution(filters: dict[str, float], by: str) -> None:
@@ -131,6 +162,19 @@ def test_greedy_in_bf16_takes_the_highest_score() -> None:
     logits = random_logits(50).bfloat16()
 
     assert torch.equal(draw(logits, temperature=0.0), logits.double().argmax(dim=-1))
+
+
+def test_samples_of_a_row_are_draws_of_their_own() -> None:
+    keys = torch.tensor(stream_keys(5, 3, range(2_000)))
+    logits = random_logits(1).expand(2_000, -1)
+    settings, positions = SamplingSettings(temperature=1.0), torch.full((2_000,), 9)
+
+    _, ids = draw_tokens(logits, settings, keys, positions)
+
+    expected = logits[0].double().softmax(dim=-1) * 2_000
+    assert chi_square_z(torch.bincount(ids, minlength=VOCAB_SIZE), expected) < 4
+    assert len(set(keys.tolist())) == 2_000
+    assert ids[0] == draw(logits[:1], first_row=3, position=9, seed=5)
 
 
 def test_a_row_draws_the_same_alone_and_among_others() -> None:

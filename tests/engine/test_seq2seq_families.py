@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -176,13 +177,15 @@ def test_a_changed_token_leaks_into_no_other_document(tmp_path: Path, name: str,
 @FAMILIES
 def test_cached_decoding_equals_uncached(tmp_path: Path, name: str) -> None:
     ours, sources, targets = ours_of(name, tmp_path), ragged_ids(5, 17), ragged_ids(14, 14)
-    cache = KVCache(ours.config, 2, 14, dtype=torch.float32, device="cpu")
+    cache = KVCache(ours.config, 2, 16, dtype=torch.float32, device="cpu")
 
     with torch.inference_mode():
         memory = ours.encode(PackedBatch.from_sequences(sources))
         steps = [
             ours.next_token_logits(
-                PackedBatch.from_lengths(tokens, [1, 1], starts=[place, place]), memory, cache
+                PackedBatch.from_lengths(tokens, [1, 1], starts=[place, place]),
+                memory,
+                cache.step(np.array([[0], [1]], dtype=np.int32), [place, place], [1, 1]),
             )
             for place, tokens in enumerate(torch.stack(targets, dim=1))
         ]
@@ -203,7 +206,8 @@ def test_cross_attention_keys_are_computed_once(tmp_path: Path, name: str) -> No
         memory = ours.encode(PackedBatch.from_sequences([source]))
         for place in range(4):
             token = PackedBatch.from_lengths(torch.tensor([7]), [1], starts=[place])
-            ours.next_token_logits(token, memory, cache)
+            step = cache.step(np.zeros((1, 1), dtype=np.int32), [place], [1])
+            ours.next_token_logits(token, memory, step)
 
     assert len(calls) == ours.config.num_layers
 

@@ -11,9 +11,10 @@ import torch
 from tests.engine.test_seq2seq_families import CASES, FAMILIES, ours_of, theirs_of
 from weldlm.batch_job import JobFiles, run_batch_job
 from weldlm.cli import main
-from weldlm.generation import generate, stream
+from weldlm.generation import BatchLimits, complete, generate, stream
 from weldlm.heads import Seq2SeqLM
 from weldlm.packing import PackedBatch
+from weldlm.prompt import Prompt
 from weldlm.sampling import SamplingSettings, sample
 from weldlm.tokenizer import Tokenizer
 from weldlm.weights import save_pretrained
@@ -105,8 +106,12 @@ def test_every_source_is_read_once(tmp_path: Path, name: str) -> None:
     for block in model.decoder.blocks:
         block.cross_attention.kv.register_forward_hook(count("keys"))
 
-    generate(model, None, sources(), GREEDY, batch_size=2)
+    prompts = [Prompt(row, source) for row, source in enumerate(sources())]
+    # the rows that make batches invariant would be counted as well
+    limits = BatchLimits(batch_size=2, is_batch_invariant=False)
+    completions = list(complete(model, None, prompts, GREEDY, limits=limits))
 
+    assert len(completions) == len(LENGTHS)
     assert rows == {"encoder": sum(LENGTHS), "keys": model.config.num_layers * sum(LENGTHS)}
 
 

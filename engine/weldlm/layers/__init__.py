@@ -7,7 +7,7 @@ adds to the stream in the same pass.
 
 from weldlm.layers.attention import Attention, CrossAttention
 from weldlm.layers.block import Block, Mlp
-from weldlm.layers.context import Cache, LayerContext, Memory
+from weldlm.layers.context import Cache, LayerContext, Memory, Pages
 from weldlm.layers.embedding import Embedding
 from weldlm.layers.lora import LoraLinear, LoraPair
 from weldlm.layers.norm import LayerNorm, RMSNorm, build_norm
@@ -26,6 +26,7 @@ __all__ = [
     "LoraPair",
     "Memory",
     "Mlp",
+    "Pages",
     "QuantizedLinear",
     "QuantizedTensors",
     "RMSNorm",

@@ -1,11 +1,14 @@
 """Multi-head attention of a sequence to itself, and of a decoder to its encoder."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from weldlm.config import ModelConfig
-from weldlm.layers.context import LayerContext, Memory
+from weldlm.layers.context import LayerContext, Memory, Pages
 from weldlm.layers.norm import build_norm
-from weldlm_kernels import attention, rotary
+from weldlm.packing import PackedBatch
+from weldlm_kernels import attention, paged_attention, rotary
 
 __all__ = ["Attention", "CrossAttention"]
 
@@ -31,26 +34,29 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, context: LayerContext) -> Tensor:
         q, k, v = self._heads(x, context)
-        batch = context.batch
-        k_offsets, k_max_length = batch.offsets, batch.max_length
-        if context.cache is not None:
-            k, v, k_offsets, k_max_length = context.cache.append(self.layer, k, v, batch)
-        out, _ = attention(
-            q,
-            k,
-            v,
-            q_offsets=batch.offsets,
-            k_offsets=k_offsets,
-            q_max_length=batch.max_length,
-            k_max_length=k_max_length,
-            is_causal=self.is_causal,
-            window=self.window,
-            scale=self.scale,
-            relative_bias=context.relative_bias,
-            relative_bias_max_distance=self.relative_max_distance,
-            relative_bias_is_bidirectional=not self.is_causal,
-            softcap=self.softcap,
-        )
+        batch, cache = context.batch, context.cache
+        options: dict[str, Any] = {
+            "is_causal": self.is_causal,
+            "window": self.window,
+            "scale": self.scale,
+            "relative_bias": context.relative_bias,
+            "relative_bias_max_distance": self.relative_max_distance,
+            "relative_bias_is_bidirectional": not self.is_causal,
+            "softcap": self.softcap,
+        }
+        if cache is not None:
+            out = _attend_pages(q, cache.append(self.layer, k, v), batch, options)
+        else:
+            out, _ = attention(
+                q,
+                k,
+                v,
+                q_offsets=batch.offsets,
+                k_offsets=batch.offsets,
+                q_max_length=batch.max_length,
+                k_max_length=batch.max_length,
+                **options,
+            )
         return self.out(out.flatten(1))  # type: ignore[no-any-return]
 
     def _heads(self, x: Tensor, context: LayerContext) -> tuple[Tensor, Tensor, Tensor]:
@@ -112,3 +118,19 @@ class CrossAttention(nn.Module):
         if memory.keys_and_values:
             return memory.keys_and_values[self.layer]
         return self.keys_and_values(memory.states)
+
+
+def _attend_pages(q: Tensor, pages: Pages, batch: PackedBatch, options: dict[str, Any]) -> Tensor:
+    return paged_attention(
+        q,
+        pages.keys,
+        pages.values,
+        pages.block_table,
+        pages.lengths,
+        batch.offsets,
+        q_max_length=batch.max_length,
+        key_scale=pages.key_scale,
+        value_scale=pages.value_scale,
+        split_length=pages.split_length,
+        **options,
+    )

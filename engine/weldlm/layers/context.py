@@ -8,24 +8,27 @@ from torch import Tensor
 from weldlm.layers.positions import RotaryTable
 from weldlm.packing import PackedBatch
 
-__all__ = ["Cache", "LayerContext", "Memory"]
+__all__ = ["Cache", "LayerContext", "Memory", "Pages"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pages:
+    """Keys and values of a layer, as `paged_attention` takes them."""
+
+    keys: Tensor  # [blocks, block_size, num_kv_heads, head_dim]
+    values: Tensor  # like keys
+    key_scale: Tensor | None  # [blocks, block_size, num_kv_heads], of quantized ones
+    value_scale: Tensor | None  # like key_scale
+    block_table: Tensor  # [B, max_blocks] int32
+    lengths: Tensor  # [B] int32, with the tokens of the batch
+    split_length: int | None  # keys that are summed together, where rows shall be independent
 
 
 class Cache(Protocol):
     """Keys and values of the tokens that came before a batch."""
 
-    def append(
-        self, layer: int, k: Tensor, v: Tensor, batch: PackedBatch
-    ) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Adds a layer's keys and values of `batch`, each [T, num_kv_heads, head_dim].
-
-        Returns:
-            k and v of all tokens so far, sequences end to end [S, num_kv_heads, head_dim], their
-            offsets [B + 1] int32 and the length of the longest.
-        """
-
-    def advance(self, batch: PackedBatch) -> None:
-        """Counts the tokens of `batch` as past, after all layers added theirs."""
+    def append(self, layer: int, k: Tensor, v: Tensor) -> Pages:
+        """Adds a layer's keys and values of the batch, [T, num_kv_heads, head_dim] each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def test_sizes_are_those_of_the_loaded_model(
 
     model = load_pretrained(folder)
     num_parameters = sum(weight.numel() for weight in model.parameters())
-    cache = KVCache(model.config, 1, 10, dtype=torch.bfloat16, device="cpu")
+    cache = KVCache(model.config, 5, 2, dtype=torch.bfloat16, device="cpu")
     assert found["format"] == form
     assert found["num_parameters"] == num_parameters
     assert found["num_bytes"]["float32"] == sum(weight.nbytes for weight in model.parameters())
