@@ -1,10 +1,12 @@
 """Checkpoints: `out/checkpoint-<step>/`, a Hugging Face model folder with `state/` inside.
 
 `state/run.json` says where the run stands, `state/optimizer.safetensors` holds the optimizer's
-averages by parameter name and `state/rng.safetensors` torch's random generators. Where the
-run averages its weights, the model folder has the averages and `state/weights.safetensors` the
-weights that training goes on from. The folder is
-sealed (see weldlm.sealed_folder), so a checkpoint that exists is whole unless the disk damaged it.
+averages by parameter name and `state/rng.safetensors` torch's random generators. Where the run
+averages its weights, the model folder has the averages and `state/weights.safetensors` the weights
+that training goes on from. Of a model with adapters there are `adapters/<name>/` for PEFT and
+`trained.safetensors` in place of the model folder; frozen weights are those that the run began
+with. The folder is sealed (see weldlm.sealed_folder), so a checkpoint that exists is whole unless
+the disk damaged it.
 """
 
 import dataclasses
@@ -23,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
+from weldlm.adapters import adapter_names, load_trainable_state, save_adapter, trainable_state
 from weldlm.config import ModelConfig
 from weldlm.disk_space import require_disk_space
 from weldlm.ema import Ema
@@ -47,6 +50,8 @@ __all__ = [
 ]
 
 TOKENIZER = "tokenizer.json"  # goes into every checkpoint where the run's folder holds one
+
+_TRAINED = "trained.safetensors"  # of a model with adapters, in place of the model folder
 
 _KIND = "weldlm checkpoint"
 _VERSION = 2
@@ -124,7 +129,7 @@ def save_checkpoint(
         with seal_folder(folder, replace=True) as draft:
             draft.about.update(kind=_KIND, version=_VERSION, step=state.step)
             with nullcontext() if ema is None else ema.applied():
-                save_pretrained(model, draft.path)
+                _save_weights(model, draft.path)
             if (out / TOKENIZER).is_file():
                 shutil.copyfile(out / TOKENIZER, draft.path / TOKENIZER)
             inside = draft.path / "state"
@@ -183,8 +188,7 @@ def restore(
     Also the average of the weights, where there is one.
     """
     device = _device(model)
-    saved = load_pretrained(checkpoint, type(model), labels=model.config.labels)
-    model.load_state_dict(saved.state_dict())
+    _restore_weights(checkpoint, model)
     if ema is not None:
         num_updates = torch.tensor(read_state(checkpoint).num_updates)
         ema.load_state_dict({**ema.weights(), "num_updates": num_updates})
@@ -194,6 +198,32 @@ def restore(
     torch.set_rng_state(generators["cpu"])
     if device.type == "cuda" and "cuda" in generators:
         torch.cuda.set_rng_state(generators["cuda"], device)
+
+
+def _save_weights(model: Model, folder: Path) -> None:
+    """All weights; of a model with adapters only those that are trained, and PEFT folders."""
+    names = adapter_names(model)
+    if not names:
+        save_pretrained(model, folder)
+        return
+    for name in names:
+        save_adapter(model, folder / "adapters" / name, name)
+    save_file(trainable_state(model), folder / _TRAINED)
+
+
+def _restore_weights(checkpoint: Path, model: Model) -> None:
+    is_of_adapters = (checkpoint / _TRAINED).is_file()
+    if is_of_adapters != bool(adapter_names(model)):
+        whose = "a model with adapters" if is_of_adapters else "a model without adapters"
+        raise ValueError(
+            f"{checkpoint} is of {whose}; expected one of the model that is trained; add or remove "
+            "adapters as in the run, or give another out folder"
+        )
+    if is_of_adapters:
+        load_trainable_state(model, load_file(checkpoint / _TRAINED))
+        return
+    saved = load_pretrained(checkpoint, type(model), labels=model.config.labels)
+    model.load_state_dict(saved.state_dict())
 
 
 def check_same_run(saved: RunState, now: RunState, *, where: Path) -> None:
