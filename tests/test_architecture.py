@@ -66,7 +66,7 @@ IMPORT_ORDER = (
     ("engine",),
     ("trainer_callback", "lightning_callback"),
     ("checkpoint", "token_loss", "metrics", "progress", "convert", "training_data", "trouble"),
-    ("training_loop",),
+    ("training_loop", "pretraining"),
     ("pacing",),
     ("trainer", "generation"),
     ("job_record", "prompt_file"),

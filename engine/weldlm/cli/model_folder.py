@@ -8,7 +8,7 @@ import click
 if TYPE_CHECKING:
     import torch
 
-    from weldlm.heads import CausalLM, Seq2SeqLM
+    from weldlm.heads import CausalLM, Model, Seq2SeqLM
     from weldlm.tokenizer import Tokenizer
 
 __all__ = ["default_device", "draw_curve", "keep_model", "load_model", "load_tokenizer"]
@@ -31,7 +31,7 @@ def default_device(device: str | None) -> str:
     return device
 
 
-def keep_model(model: "CausalLM", tokenizer: "Tokenizer", folder: Path) -> None:
+def keep_model(model: "Model", tokenizer: "Tokenizer", folder: Path) -> None:
     """Writes a folder that `load_model` and transformers read, in place of one that was there."""
     from weldlm.sealed_folder import replace_folder
     from weldlm.weights import save_pretrained

@@ -6,13 +6,15 @@ import inspect
 import io
 import re
 import tokenize
+import tomllib
 from collections.abc import Callable
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
-__all__ = ["device_option", "given", "settings_options"]
+__all__ = ["config_option", "device_option", "given", "settings_options"]
 
 Command = Callable[..., Any]
 
@@ -33,6 +35,36 @@ def settings_options(settings: type, *, skip: tuple[str, ...] = ()) -> Callable[
         return command
 
     return add
+
+
+def config_option(command: Command) -> Command:
+    """Adds --config: a TOML file of options by their names, which the command line overrides."""
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        is_eager=True,
+        expose_value=False,
+        callback=_read_config,
+        help="TOML file with options by name, such as rows_per_step = 8; options given win.",
+    )(command)
+
+
+def _read_config(context: click.Context, _parameter: click.Parameter, path: Path | None) -> None:
+    if path is None:
+        return
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not TOML ({error}); mend it") from error
+    options = {part.name: part for part in context.command.params if isinstance(part, click.Option)}
+    names = {name.replace("-", "_"): value for name, value in values.items()}
+    for name, value in names.items():
+        if name not in options or name == "config":
+            known = ", ".join(sorted(name for name in options if name not in (None, "config")))
+            raise ValueError(f"{path} sets {name}, which is no option; expected any of {known}")
+        if isinstance(value, dict):
+            raise ValueError(f"{path} sets {name} to a table; expected a value")
+    context.default_map = names
 
 
 def given(values: dict[str, Any]) -> dict[str, Any]:

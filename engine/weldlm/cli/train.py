@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weldlm.cli.model_folder import default_device, draw_curve, keep_model, load_tokenizer
-from weldlm.cli.options import device_option, given, settings_options
+from weldlm.cli.options import config_option, device_option, given, settings_options
 from weldlm.cli.vocabulary import DEFAULT_VOCAB_SIZE, learn_tokenizer, vocab_size_option
 from weldlm.train_settings import TrainSettings
 
 if TYPE_CHECKING:
     from weldlm.config import ModelConfig
     from weldlm.data.prepare import Corpus
+    from weldlm.heads import Model
+    from weldlm.pretraining import PretrainSettings
     from weldlm.tokenizer import Tokenizer
 
 __all__ = ["train"]
@@ -31,7 +33,14 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     help="Text file, .jsonl file or folder of them; or `stdlib`, Python's own source.",
 )
 @click.option("--out", required=True, type=_FOLDER, help="Folder of the run.")
-@click.option("--model", default="gpt2-tiny", show_default=True, help="Name of a preset.")
+@click.option(
+    "--model",
+    default="gpt2-tiny",
+    show_default=True,
+    help="Name of a preset, whose weights are drawn, or the folder of a model to go on from. "
+    "Decoders learn to write the next token, encoders hidden tokens (masked language modeling), "
+    "encoder-decoders hidden spans.",
+)
 @click.option(
     "--tokenizer",
     "tokenizer_path",
@@ -50,7 +59,17 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 )
 @device_option
 @click.option("--resume", is_flag=True, help="Go on from the newest valid checkpoint in --out.")
+@click.option(
+    "--hidden-share",
+    type=float,
+    help="Share of the text that encoders and encoder-decoders are asked for.  [default: 0.15]",
+)
+@click.option("--whole-words", is_flag=True, help="Encoders are asked for whole words.")
+@click.option(
+    "--mean-span", type=float, help="Tokens behind a sentinel of encoder-decoders.  [default: 3]"
+)
 @settings_options(TrainSettings)
+@config_option
 def train(
     data: Path,
     out: Path,
@@ -61,6 +80,9 @@ def train(
     held_out: float,
     device: str | None,
     resume: bool,
+    hidden_share: float | None,
+    whole_words: bool,
+    mean_span: float | None,
     **options: Any,
 ) -> int:
     """Train a language model on text.
@@ -69,34 +91,82 @@ def train(
     metrics.jsonl and loss.svg. Ctrl-C saves a checkpoint; --resume goes on from it.
 
     \b
-    Example: weldlm train --data corpus.txt --out run --steps 500
+    Examples:
+      weldlm train --data corpus.txt --out run --steps 500
+      weldlm train --data corpus.txt --out run --model bert-tiny --epochs 3 --hidden-share 0.3
+      weldlm train --config run.toml --lr 1e-3
     """
-    from weldlm.config import preset
     from weldlm.data.corpus import read_documents, standard_library
     from weldlm.data.prepare import prepare_corpus
+    from weldlm.pretraining import (
+        PretrainSettings,
+        adapt_config,
+        build_objective,
+        tokenizer_options,
+    )
 
     if tokenizer_path is not None and vocab_size is not None:
         raise click.UsageError("--vocab-size is of a tokenizer to learn; give it or --tokenizer")
     settings = TrainSettings(**given(options))
+    asked = given({"hidden_share": hidden_share, "mean_span": mean_span})
+    hidden = PretrainSettings(whole_words=whole_words, **asked)
     _check_folder(out, resume=resume)
     device = default_device(device)
-    config = preset(model, **given({"context_length": context_length}))
-    _check_decoder(model, config)
+    config, folder = _find_model(model, context_length)
     _check_lengths(settings, config)
+    if folder is not None and (tokenizer_path or vocab_size):
+        raise click.UsageError(
+            "--tokenizer and --vocab-size are of new models; the model's own is taken"
+        )
+    tokenizer_path = tokenizer_path or folder
     tokenizer = None if tokenizer_path is None else load_tokenizer(tokenizer_path)
     _check_memory(
         config, settings, device, vocab_size if tokenizer is None else tokenizer.vocab_size
     )
+    if tokenizer is not None:
+        build_objective(config, tokenizer, hidden, seed=settings.seed)  # names what it lacks
+    learn = partial(learn_tokenizer, vocab_size=vocab_size, **tokenizer_options(config))
     corpus = prepare_corpus(
         standard_library() if str(data) == "stdlib" else list(read_documents(data)),
         out,
         held_out=held_out,
-        tokenizer=partial(learn_tokenizer, vocab_size=vocab_size)
-        if tokenizer is None
-        else tokenizer,
+        tokenizer=learn if tokenizer is None else tokenizer,
         vocabulary=_describe_vocabulary(tokenizer, vocab_size),
+        has_frame=config.is_decoder and not config.has_cross_attention,
     )
-    return _fit(config, corpus, settings, out, device, resume)
+    if folder is None:
+        config = adapt_config(config, corpus.tokenizer)
+    built = _build_model(config, folder, settings, device)
+    return _fit(built, corpus, settings, hidden, out, resume)
+
+
+def _find_model(model: str, context_length: int | None) -> tuple["ModelConfig", Path | None]:
+    """The configuration of a preset, or of a folder with the folder."""
+    from weldlm.config import PRESETS, preset
+    from weldlm.weights import load_config
+
+    path = Path(model)
+    if model in PRESETS or not path.exists():
+        return preset(model, **given({"context_length": context_length})), None
+    if context_length is not None:
+        raise click.UsageError("--context-length is of new models; leave it out")
+    return load_config(path), path
+
+
+def _build_model(
+    config: "ModelConfig", folder: Path | None, settings: TrainSettings, device: str
+) -> "Model":
+    import torch
+
+    from weldlm.heads import HEADS
+    from weldlm.weights import load_pretrained
+
+    kind = HEADS["causal_lm" if config.is_decoder else "masked_lm"]
+    kind = HEADS["seq2seq_lm"] if config.has_cross_attention else kind
+    torch.manual_seed(settings.seed)
+    if folder is not None:
+        return load_pretrained(folder, kind, device=device, dtype=torch.float32)
+    return kind(config).to(device)
 
 
 def _describe_vocabulary(tokenizer: "Tokenizer | None", vocab_size: int | None) -> str:
@@ -113,16 +183,6 @@ def _check_folder(out: Path, *, resume: bool) -> None:
         raise ValueError(f"{out} holds no run to go on from; leave out --resume to start one")
     if not resume and holds_something:
         raise ValueError(f"{out} is not empty; pass --resume to go on, or another --out")
-
-
-def _check_decoder(model: str, config: "ModelConfig") -> None:
-    from weldlm.config import PRESETS
-
-    if not config.is_decoder:
-        decoders = ", ".join(name for name, known in PRESETS.items() if known.is_decoder)
-        raise ValueError(
-            f"--model {model} is an encoder or has one; expected a decoder, one of {decoders}"
-        )
 
 
 def _check_lengths(settings: TrainSettings, config: "ModelConfig") -> None:
@@ -149,27 +209,25 @@ def _check_memory(
 
 
 def _fit(
-    config: "ModelConfig",
+    model: "Model",
     corpus: "Corpus",
     settings: TrainSettings,
+    hidden: "PretrainSettings",
     out: Path,
-    device: str,
     resume: bool,
 ) -> int:
-    import torch
-
-    from weldlm.heads import CausalLM
+    from weldlm.pretraining import build_objective
     from weldlm.progress import progress_callback
     from weldlm.trainer import Trainer
 
-    eos_id = corpus.tokenizer.eos_id
-    config = dataclasses.replace(
-        config, vocab_size=corpus.tokenizer.vocab_size, bos_id=eos_id, eos_id=eos_id
-    )
-    torch.manual_seed(settings.seed)
-    model = CausalLM(config).to(device)
     trainer = Trainer(
-        model, corpus.train, settings, out, valid=corpus.valid, callbacks=[progress_callback()]
+        model,
+        corpus.train,
+        settings,
+        out,
+        objective=build_objective(model.config, corpus.tokenizer, hidden, seed=settings.seed),
+        valid=corpus.valid,
+        callbacks=[progress_callback()],
     )
     # "auto": a run may have been stopped before its first checkpoint
     result = trainer.fit(resume="auto" if resume else False)

@@ -271,6 +271,15 @@ _ENCODERS: dict[str, ModelConfig] = {
     "bert-base": dataclasses.replace(
         _encoder("bert", 30_522, 12), num_token_types=2, pooler="tanh"
     ),
+    "bert-tiny": dataclasses.replace(
+        _encoder("bert", 8_192, 4),
+        hidden_size=256,
+        num_heads=4,
+        num_kv_heads=4,
+        intermediate_size=1_024,
+        num_token_types=2,
+        pooler="tanh",
+    ),
     "roberta-base": dataclasses.replace(
         _encoder("roberta", 50_265, 12),
         norm_eps=1e-5,
@@ -286,6 +295,12 @@ _ENCODERS: dict[str, ModelConfig] = {
 }
 _ENCODER_DECODERS: dict[str, ModelConfig] = {
     "t5-small": _t5(6, 8, 2_048),
+    "t5-tiny": dataclasses.replace(
+        _t5(3, 4, 1_024),
+        vocab_size=8_192,
+        hidden_size=256,
+        head_scale=256**-0.5,
+    ),
     "t5-v1.1-small": dataclasses.replace(
         _t5(8, 6, 1_024),
         activation="gelu_tanh",

@@ -43,6 +43,7 @@ def prepare_corpus(
     held_out: float,
     tokenizer: Tokenizer | Callable[[Iterable[str]], Tokenizer],
     vocabulary: str,
+    has_frame: bool = True,
 ) -> Corpus:
     """Writes tokenizer.json, data/valid and data/train below `folder`, or reads them if they exist.
 
@@ -52,6 +53,7 @@ def prepare_corpus(
         held_out: share of the documents kept from training.
         tokenizer: one to use, or a function that learns one from the training texts.
         vocabulary: names the tokenizer asked for, such as its file or size.
+        has_frame: each document stands between two end-of-text ids.
 
     Raises:
         BlockingIOError: another program works in the folder.
@@ -63,6 +65,7 @@ def prepare_corpus(
         "sha256": _hash(documents),
         "held_out": held_out,
         "vocabulary": vocabulary,
+        "has_frame": has_frame,
     }
     with lock_folder(folder):
         kept, rest = hold_out(documents, held_out)
@@ -73,10 +76,10 @@ def prepare_corpus(
             _check_tokenizer(folder / _TOKENIZER, prepared)
         else:
             _check_text(documents, kept, held_out)
-            _write(folder, kept, rest, tokenizer, source)
+            _write(folder, kept, rest, tokenizer, source, has_frame=has_frame)
         ours = Tokenizer.from_file(folder / _TOKENIZER)
         if rest and not (folder / _VALID).is_dir():  # removed because it was damaged
-            tokenize_documents(rest, ours, folder / _VALID)
+            tokenize_documents(rest, ours, folder / _VALID, has_frame=has_frame)
         return Corpus(
             ours,
             TokenShards.open(folder / _TRAIN, verify=is_prepared),
@@ -90,6 +93,8 @@ def _write(
     rest: list[Document],
     tokenizer: Tokenizer | Callable[[Iterable[str]], Tokenizer],
     source: dict[str, object],
+    *,
+    has_frame: bool,
 ) -> None:
     if not isinstance(tokenizer, Tokenizer):
         tokenizer = tokenizer(document.text for document in kept)
@@ -101,8 +106,8 @@ def _write(
     source = {**source, "tokenizer": _hash_file(folder / _TOKENIZER)}
     replace_text(folder / _SOURCE, json.dumps(source, indent=2) + "\n")
     if rest:
-        tokenize_documents(rest, tokenizer, valid)
-    tokenize_documents(kept, tokenizer, folder / _TRAIN)
+        tokenize_documents(rest, tokenizer, valid, has_frame=has_frame)
+    tokenize_documents(kept, tokenizer, folder / _TRAIN, has_frame=has_frame)
 
 
 def _check_text(documents: Sequence[Document], kept: list[Document], held_out: float) -> None:
@@ -195,14 +200,19 @@ def hold_out(
 
 
 def tokenize_documents(
-    documents: Iterable[Document], tokenizer: Tokenizer, folder: str | Path
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    folder: str | Path,
+    *,
+    has_frame: bool = True,
 ) -> TokenShards:
-    """Writes documents as shards, each between two end-of-text ids where the vocabulary has one.
+    """Writes documents as shards.
 
     Args:
         documents: read a few hundred at a time.
         tokenizer: encodes on all cores; special tokens in the text are plain text.
         folder: must not exist; appears when all is written.
+        has_frame: each document stands between two end-of-text ids, where the vocabulary has one.
 
     Raises:
         FileExistsError: the folder exists.
@@ -211,7 +221,7 @@ def tokenize_documents(
     with create_shards(folder, vocab_size=tokenizer.vocab_size) as writer:
         for group in _batched(documents, _DOCUMENTS_AT_ONCE):
             texts = [document.text for document in group]
-            framed = _framed(texts, tokenizer, writer.dtype)
+            framed = _framed(texts, tokenizer, writer.dtype, has_frame=has_frame)
             writer.add(
                 framed.ids,
                 np.diff(framed.offsets),
@@ -225,9 +235,16 @@ def frame_documents(texts: list[str], tokenizer: Tokenizer) -> list[Ids]:
     return [ids.astype(np.int64) for ids in _framed(texts, tokenizer, np.uint32)]
 
 
-def _framed(texts: list[str], tokenizer: Tokenizer, dtype: npt.DTypeLike) -> RaggedIds:
+def _framed(
+    texts: list[str], tokenizer: Tokenizer, dtype: npt.DTypeLike, *, has_frame: bool = True
+) -> RaggedIds:
+    frame_id = tokenizer.eos_id if has_frame else None
     return tokenizer.encode_batch(
-        texts, dtype=dtype, frame_id=tokenizer.eos_id, disallowed_special=()
+        texts,
+        dtype=dtype,
+        frame_id=frame_id,
+        add_special_tokens=has_frame,
+        disallowed_special=(),
     )
 
 
