@@ -96,17 +96,8 @@ def train(
       weldlm train --data corpus.txt --out run --model bert-tiny --epochs 3 --hidden-share 0.3
       weldlm train --config run.toml --lr 1e-3
     """
-    from weldlm.data.corpus import read_documents, standard_library
-    from weldlm.data.prepare import prepare_corpus
-    from weldlm.pretraining import (
-        PretrainSettings,
-        adapt_config,
-        build_objective,
-        tokenizer_options,
-    )
+    from weldlm.pretraining import PretrainSettings, adapt_config, build_objective
 
-    if tokenizer_path is not None and vocab_size is not None:
-        raise click.UsageError("--vocab-size is of a tokenizer to learn; give it or --tokenizer")
     settings = TrainSettings(**given(options))
     asked = given({"hidden_share": hidden_share, "mean_span": mean_span})
     hidden = PretrainSettings(whole_words=whole_words, **asked)
@@ -125,8 +116,27 @@ def train(
     )
     if tokenizer is not None:
         build_objective(config, tokenizer, hidden, seed=settings.seed)  # names what it lacks
+    corpus = _prepare(config, data, out, held_out, tokenizer, vocab_size)
+    if folder is None:
+        config = adapt_config(config, corpus.tokenizer)
+    built = _build_model(config, folder, settings, device)
+    return _fit(built, corpus, settings, hidden, out, resume)
+
+
+def _prepare(
+    config: "ModelConfig",
+    data: Path,
+    out: Path,
+    held_out: float,
+    tokenizer: "Tokenizer | None",
+    vocab_size: int | None,
+) -> "Corpus":
+    from weldlm.data.corpus import read_documents, standard_library
+    from weldlm.data.prepare import prepare_corpus
+    from weldlm.pretraining import tokenizer_options
+
     learn = partial(learn_tokenizer, vocab_size=vocab_size, **tokenizer_options(config))
-    corpus = prepare_corpus(
+    return prepare_corpus(
         standard_library() if str(data) == "stdlib" else list(read_documents(data)),
         out,
         held_out=held_out,
@@ -134,10 +144,6 @@ def train(
         vocabulary=_describe_vocabulary(tokenizer, vocab_size),
         has_frame=config.is_decoder and not config.has_cross_attention,
     )
-    if folder is None:
-        config = adapt_config(config, corpus.tokenizer)
-    built = _build_model(config, folder, settings, device)
-    return _fit(built, corpus, settings, hidden, out, resume)
 
 
 def _find_model(model: str, context_length: int | None) -> tuple["ModelConfig", Path | None]:
