@@ -118,8 +118,8 @@ def require_training_memory(
         training_bytes(config, settings, num_tokens, bytes_of_number=2 if is_half else 4),
         f"training {config.num_parameters:,} parameters on {what} tokens at a time",
         device=device,
-        advice="lower context_length, row_length, rows_per_step or micro_batch_rows, or take a "
-        "smaller model",
+        advice="lower context_length, row_length, rows_per_step or micro_batch_rows, set "
+        "checkpoint_activations, or take a smaller model",
     )
     require_memory(
         step_bytes(settings.rows_per_step * row_length),

@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch.profiler import profile
 
 from tests.engine.tiny_models import tiny_config, tiny_model
 from weldlm import memory
 from weldlm.cache import KVCache
 from weldlm.config import PRESETS
+from weldlm.ema import Ema
 from weldlm.heads import CausalLM
 from weldlm.memory import (
     cache_bytes,
@@ -23,6 +25,7 @@ from weldlm.memory import (
 from weldlm.optim import build_optimizer
 from weldlm.packing import PackedBatch
 from weldlm.train_settings import OptimizerName, TrainSettings
+from weldlm.transformer import set_activation_checkpointing
 
 GIB = 1 << 30
 SETTINGS = TrainSettings(steps=1)
@@ -78,6 +81,37 @@ def test_smaller_averages_take_at_least_the_estimate(optimizer: OptimizerName, m
     estimate = training_bytes(model.config, settings, 0, bytes_of_number=4)
 
     assert estimate <= taken <= most * estimate
+
+
+def test_average_of_weights_is_counted() -> None:
+    model = tiny_model()
+    averages = Ema(model, 0.9).state_dict().values()
+
+    with_average, without = (
+        training_bytes(model.config, settings, 0, bytes_of_number=4)
+        for settings in (SETTINGS.changed(ema_decay=0.9), SETTINGS)
+    )
+
+    assert with_average - without == sum(tensor.nbytes for tensor in averages if tensor.dim())
+
+
+@pytest.mark.parametrize("name", ["gpt2-tiny", "llama-tiny"])
+def test_backward_of_checkpointed_blocks_keeps_at_least_the_estimate(name: str) -> None:
+    model = tiny_model(name, num_layers=6).train()
+    set_activation_checkpointing(model, True)
+    batch = PackedBatch.from_sequences([torch.arange(60)] * 20)
+
+    with profile(profile_memory=True) as profiled:
+        loss, _ = model(batch, torch.ones_like(batch.ids))
+    inputs = sum(event.self_cpu_memory_usage for event in profiled.events() or ())
+    one = tiny_model(name, num_layers=1).train()
+    kept = inputs + bytes_kept_for_backward(one, batch, torch.float32)
+
+    estimate = saved_bytes(
+        model.config, batch.num_tokens, bytes_of_number=4, checkpoint_activations=True
+    )
+    assert loss.requires_grad
+    assert estimate <= kept <= 6 * estimate
 
 
 @pytest.mark.parametrize("name", ["gpt2-tiny", "llama-tiny"])
