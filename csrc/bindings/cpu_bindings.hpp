@@ -18,4 +18,6 @@ T* pointer(Address address) noexcept {
   return reinterpret_cast<T*>(address);
 }
 
+void bind_linear(py::module_& module);
+
 }  // namespace weldlm::cpu::bindings

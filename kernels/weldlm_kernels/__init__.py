@@ -13,7 +13,9 @@ from weldlm_kernels.linear_cross_entropy import linear_cross_entropy
 from weldlm_kernels.linear_kl_divergence import linear_kl_divergence
 from weldlm_kernels.paged_attention import paged_attention
 from weldlm_kernels.quantized_linear import (
+    PackedQuantizedWeight,
     QuantizedWeight,
+    pack_quantized_weight,
     quantize_weight,
     quantized_linear,
 )
@@ -24,6 +26,7 @@ from weldlm_kernels.write_kv import rotary_write_kv, write_kv
 
 __all__ = [
     "Choice",
+    "PackedQuantizedWeight",
     "Penalties",
     "QuantizedWeight",
     "activate",
@@ -33,6 +36,7 @@ __all__ = [
     "layer_norm",
     "linear_cross_entropy",
     "linear_kl_divergence",
+    "pack_quantized_weight",
     "paged_attention",
     "quantize_weight",
     "quantized_linear",

@@ -116,3 +116,44 @@ def rms_norm_backward(
     Args:
         block_sums: [ceil(num_rows / rows_per_block), hidden_size], overwritten.
     """
+
+def int8_linear(
+    x: int,
+    values: int,
+    scales: int,
+    bias: int,
+    y: int,
+    num_rows: int,
+    in_features: int,
+    out_features: int,
+    /,
+) -> None:
+    """Writes y = x W^T + bias, with x rounded to 255 levels of each row.
+
+    Args:
+        x: [num_rows, in_features].
+        values: int8 panels of csrc/cpu/packed_weight.hpp, uint8.
+        scales: [panels * 16].
+        bias: [out_features] (0: none).
+        y: [num_rows, out_features].
+    """
+
+def int4_linear(
+    x: int,
+    values: int,
+    scales: int,
+    zeros: int,
+    bias: int,
+    y: int,
+    num_rows: int,
+    in_features: int,
+    out_features: int,
+    group_size: int,
+    /,
+) -> None:
+    """The same with int4 panels, and x rounded to 255 levels of each group.
+
+    Args:
+        scales: [panels, in_features / group_size, 16] bfloat16.
+        zeros: the same shape, uint8 (0: each is 8).
+    """

@@ -33,7 +33,7 @@ _CPU_PATHS: dict[str, Literal["compiled", "chunked", "reference", "missing"]] = 
     "rotary": "reference",
     "gated_mlp": "reference",
     "sampling": "missing",
-    "quantized_linear": "missing",
+    "quantized_linear": "compiled",
     "linear_cross_entropy": "compiled",
     "linear_kl_divergence": "chunked",
     "paged_attention": "compiled",
@@ -46,6 +46,7 @@ _PLAIN = ("reference", "missing")
 _GAPS: dict[tuple[str, Backend], tuple[str, ...]] = {
     ("attention", "cpu"): ("softcap", "relative_bias", "alibi_slopes", "dropout"),
     ("paged_attention", "cpu"): ("softcap", "relative_bias", "alibi_slopes"),
+    ("quantized_linear", "cpu"): ("an unpacked weight",),
 }
 
 

@@ -13,8 +13,9 @@ OF_CPU = {
     "linear_cross_entropy",
     "linear_kl_divergence",
     "paged_attention",
+    "quantized_linear",
 }
-PLAIN = {"rotary", "gated_mlp", "sampling", "quantized_linear", "write_kv"}
+PLAIN = {"rotary", "gated_mlp", "sampling", "write_kv"}
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_chunks_of_rows_need_no_extension(installed: set[str]) -> None:
 
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize(
-    ("op", "reason"), [("rotary", "already as fast"), ("quantized_linear", "no compiled CPU path")]
+    ("op", "reason"), [("rotary", "already as fast"), ("sampling", "no compiled CPU path")]
 )
 def test_plain_pytorch_on_a_cpu_has_its_reason(op: str, reason: str) -> None:
     (choice,) = [choice for choice in explain() if choice.op == op]

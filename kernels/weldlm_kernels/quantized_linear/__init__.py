@@ -4,6 +4,9 @@ The integers are multiplied as they are, exact in each dtype, and the sums scale
 result has no error but that of the sums (integers with a scale for each channel: Dettmers et al.
 2022, arXiv:2208.07339; for each group: Frantar et al. 2022, arXiv:2210.17323). There is a gradient
 for x, for adapters on a quantized base, and none for the weight.
+
+A weight packed for a CPU is multiplied in integers there, for which x is rounded: to 255 levels of
+each row with 8 bits, and of each group in a row with 4.
 """
 
 from typing import Any
@@ -14,18 +17,28 @@ from torch import Tensor
 from weldlm_kernels.backend import choose, implementation
 from weldlm_kernels.dtypes import require_floating_point
 from weldlm_kernels.quantized_linear import reference
+from weldlm_kernels.quantized_linear.packed import PackedQuantizedWeight, pack_quantized_weight
 from weldlm_kernels.quantized_linear.weight import QuantizedWeight, quantize_weight
 from weldlm_kernels.registration import differentiable, once_differentiable, register
 
-__all__ = ["QuantizedWeight", "quantize_weight", "quantized_linear"]
+__all__ = [
+    "PackedQuantizedWeight",
+    "QuantizedWeight",
+    "pack_quantized_weight",
+    "quantize_weight",
+    "quantized_linear",
+]
 
 
-def quantized_linear(x: Tensor, weight: QuantizedWeight, bias: Tensor | None = None) -> Tensor:
+def quantized_linear(
+    x: Tensor, weight: QuantizedWeight | PackedQuantizedWeight, bias: Tensor | None = None
+) -> Tensor:
     """Computes x @ W^T + bias, with W the weight that `weight` stands for.
 
     Args:
         x: [..., K], fp32, fp16 or bf16 (fp64 takes the reference).
-        weight: of N output and K input channels, from `quantize_weight`.
+        weight: of N output and K input channels, from `quantize_weight`; for a CPU also from
+            `pack_quantized_weight`, which takes the compiled kernel where x is fp32.
         bias: [N] or None; no gradient.
 
     Returns:
@@ -36,14 +49,26 @@ def quantized_linear(x: Tensor, weight: QuantizedWeight, bias: Tensor | None = N
         TypeError: `x` has no floating-point dtype.
     """
     _check(x, weight, bias)
-    backend = choose("quantized_linear", x)
+    if isinstance(weight, PackedQuantizedWeight):
+        if choose("quantized_linear", x) == "cpu":
+            return _packed_linear(  # type: ignore[no-any-return]
+                x,
+                weight.values,
+                weight.scales,
+                weight.zeros,
+                bias,
+                weight.group_size,
+                weight.out_features,
+            )
+        weight = weight.unpack()
+    backend = choose("quantized_linear", x, ("an unpacked weight",))
     parts = (weight.values, weight.scales, weight.zeros, bias, weight.group_size)
     if backend == "reference":
         return reference.quantized_linear(x, *parts)
     return _quantized_linear(x, *parts, backend)  # type: ignore[no-any-return]
 
 
-def _check(x: Tensor, weight: QuantizedWeight, bias: Tensor | None) -> None:
+def _check(x: Tensor, weight: QuantizedWeight | PackedQuantizedWeight, bias: Tensor | None) -> None:
     require_floating_point("x", x)
     if not x.dim() or x.shape[-1] != weight.in_features:
         raise ValueError(
@@ -104,3 +129,64 @@ _forward_op = register(
     _forward_fake,
 )
 _quantized_linear = differentiable(_forward_op, _forward, _setup_context, _backward)
+
+
+def _packed_forward(
+    x: Tensor,
+    values: Tensor,
+    scales: Tensor,
+    zeros: Tensor | None,
+    bias: Tensor | None,
+    group_size: int,
+    out_features: int,
+) -> Tensor:
+    return implementation("quantized_linear", "cpu").quantized_linear(  # type: ignore[no-any-return]
+        x, values, scales, zeros, bias, group_size, out_features
+    )
+
+
+def _packed_fake(
+    x: Tensor,
+    values: Tensor,
+    scales: Tensor,
+    zeros: Tensor | None,
+    bias: Tensor | None,
+    group_size: int,
+    out_features: int,
+) -> Tensor:
+    return x.new_empty(*x.shape[:-1], out_features)
+
+
+def _packed_setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, values, scales, zeros, _, ctx.group_size, ctx.out_features = inputs
+    ctx.in_features = x.shape[-1]
+    ctx.save_for_backward(values, scales, zeros)
+
+
+@once_differentiable
+def _packed_backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+    values, scales, zeros = ctx.saved_tensors
+    weight = PackedQuantizedWeight(
+        values=values,
+        scales=scales,
+        zeros=zeros,
+        bits=4 if ctx.group_size else 8,
+        group_size=ctx.group_size,
+        out_features=ctx.out_features,
+        in_features=ctx.in_features,
+    ).unpack()
+    grad_x = reference.quantized_linear_backward(
+        grad_y, weight.values, weight.scales, weight.zeros, weight.group_size
+    )
+    return grad_x, None, None, None, None, None, None
+
+
+_packed_op = register(
+    "packed_quantized_linear(Tensor x, Tensor values, Tensor scales, Tensor? zeros, Tensor? bias,"
+    " int group_size, int out_features) -> Tensor",
+    _packed_forward,
+    _packed_fake,
+)
+_packed_linear = differentiable(
+    _packed_op, _packed_forward, _packed_setup_context, _packed_backward
+)

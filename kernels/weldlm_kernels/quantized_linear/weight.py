@@ -19,7 +19,8 @@ class QuantizedWeight:
     8 bits: integers of -127 to 127, one scale for each of the N output channels.
     4 bits: a scale for each group of `group_size` neighbors along K. Byte j of a group has integer
     j in its low half and integer j + group_size / 2 in its high half; both are stored plus 8 where
-    there are no zeros, and so from 0 to 15.
+    there are no zeros, and so from 0 to 15. `quantize_weight` makes scales of groups that are
+    bfloat16 numbers, which two bytes hold.
     """
 
     values: Tensor  # [N, K] int8, or [N, K / 2] uint8
@@ -64,10 +65,10 @@ def quantize_weight(
     groups = weight.unflatten(-1, (-1, group_size))  # [N, K / group_size, group_size]
     if has_zeros:
         lowest, highest = groups.amin(dim=-1).clamp(max=0), groups.amax(dim=-1).clamp(min=0)
-        scales = _scales((highest - lowest) / 15)
+        scales = _scales((highest - lowest) / 15).bfloat16().float()
         offset = (-lowest / scales).round()
     else:
-        scales = _scales(groups.abs().amax(dim=-1) / 7)
+        scales = _scales(groups.abs().amax(dim=-1) / 7).bfloat16().float()
         offset = torch.full_like(scales, 8)
     integers = (groups / scales[..., None]).round() + offset[..., None]
     return QuantizedWeight(

@@ -1,0 +1,7 @@
+#include "cpu/int4_tile.hpp"
+
+namespace weldlm::cpu {
+
+const Int4Kernel int4_kernel_avx2 = int4_kernel;
+
+}  // namespace weldlm::cpu

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace weldlm::cpu {
+
+// y = x W^T + bias, with W packed in 8 bits (packed_weight.hpp). Each row of x is rounded to
+// integers of -127 to 127 with a scale of its own, and the integers are multiplied exactly; so a row
+// of y has the same bits whatever rows stand beside it. A row with NaN or infinity gives NaN.
+struct Int8Linear {
+  const float* x;              // [num_rows, in_features]
+  const std::uint8_t* values;  // a packed weight
+  const float* scales;         // [panels * 16]
+  const float* bias;           // [out_features] or null
+  float* y;                    // [num_rows, out_features]
+  std::int64_t num_rows;
+  std::int64_t in_features;  // at most 2^17, so that the sums fit in 32 bits
+  std::int64_t out_features;
+};
+
+// Bytes to work in that int8_linear() needs.
+[[nodiscard]] std::size_t int8_workspace(std::int64_t num_rows, std::int64_t in_features) noexcept;
+
+void int8_linear(const Int8Linear& linear, std::byte* workspace) noexcept;
+
+// The activations in the workspace: [num_rows, depth] integers of 8 or 16 bits, as the instruction
+// set multiplies them, and for each row a scale and 128 times the sum of its integers.
+struct Int8Rows {
+  std::byte* values;
+  float* scales;
+  std::int32_t* offsets;
+};
+
+// The two steps on rows [begin, end) and on panels [begin, end).
+struct Int8Kernel {
+  void (*quantize)(const Int8Linear& linear, const Int8Rows& rows, std::int64_t begin,
+                   std::int64_t end) noexcept;
+  void (*multiply)(const Int8Linear& linear, const Int8Rows& rows, std::int64_t begin,
+                   std::int64_t end) noexcept;
+};
+
+extern const Int8Kernel int8_kernel_baseline;
+extern const Int8Kernel int8_kernel_avx2;
+extern const Int8Kernel int8_kernel_avx512;
+
+}  // namespace weldlm::cpu

@@ -1,0 +1,169 @@
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "cpu/int8_linear.hpp"
+#include "cpu/packed_weight.hpp"
+#include "cpu/quantize_row.hpp"
+#include "cpu/tile_cover.hpp"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+// Products of weights in 8 bits and quantized activations. Activation is the type of the latter,
+// Weights four neighbors along K for each channel of a unit, Sums the sums of their products.
+namespace weldlm::cpu {
+namespace {
+
+#if defined(__AVX512VNNI__)
+
+using Activation = std::int8_t;
+constexpr int registers_per_sum = 1;
+
+struct Weights {
+  __m512i quads;
+};
+
+struct Sums {
+  __m512i quads = _mm512_setzero_si512();
+};
+
+inline Weights load_weights(const std::uint8_t* source) noexcept {
+  return {_mm512_loadu_si512(source)};
+}
+
+inline void add_products(Sums& sums, const Weights& weights, const Activation* four) noexcept {
+  std::int32_t quad;
+  std::memcpy(&quad, four, sizeof quad);
+  sums.quads = _mm512_dpbusd_epi32(sums.quads, weights.quads, _mm512_set1_epi32(quad));
+}
+
+inline Bits total(const Sums& sums) noexcept { return (Bits)sums.quads; }
+
+#elif defined(__AVX2__)
+
+// vpmaddubsw would saturate; with 16 bits on both sides vpmaddwd is exact.
+using Activation = std::int16_t;
+constexpr int registers_per_sum = 2;
+
+struct Weights {
+  __m256i low, high;  // of channels 0-3 and 4-7
+};
+
+struct Sums {
+  __m256i low = _mm256_setzero_si256(), high = _mm256_setzero_si256();  // a channel has two lanes
+};
+
+inline Weights load_weights(const std::uint8_t* source) noexcept {
+  const auto* parts = reinterpret_cast<const __m128i*>(source);
+  return {_mm256_cvtepu8_epi16(_mm_loadu_si128(parts)),
+          _mm256_cvtepu8_epi16(_mm_loadu_si128(parts + 1))};
+}
+
+inline void add_products(Sums& sums, const Weights& weights, const Activation* four) noexcept {
+  std::int64_t quad;
+  std::memcpy(&quad, four, sizeof quad);
+  const __m256i activations = _mm256_set1_epi64x(quad);
+  sums.low = _mm256_add_epi32(sums.low, _mm256_madd_epi16(weights.low, activations));
+  sums.high = _mm256_add_epi32(sums.high, _mm256_madd_epi16(weights.high, activations));
+}
+
+inline Bits total(const Sums& sums) noexcept {
+  // channels 0 1 4 5 2 3 6 7
+  const __m256i pairs = _mm256_hadd_epi32(sums.low, sums.high);
+  return (Bits)_mm256_permute4x64_epi64(pairs, _MM_SHUFFLE(3, 1, 2, 0));
+}
+
+#else
+
+using Activation = std::int8_t;
+constexpr int registers_per_sum = 1;
+
+struct Weights {
+  const std::uint8_t* bytes;
+};
+
+struct Sums {
+  std::int32_t channels[lanes] = {};
+};
+
+inline Weights load_weights(const std::uint8_t* source) noexcept { return {source}; }
+
+inline void add_products(Sums& sums, const Weights& weights, const Activation* four) noexcept {
+  for (std::int64_t channel = 0; channel < lanes; ++channel)
+    for (std::int64_t j = 0; j < 4; ++j)
+      sums.channels[channel] += weights.bytes[4 * channel + j] * four[j];
+}
+
+inline Bits total(const Sums& sums) noexcept {
+  Bits bits;
+  std::memcpy(&bits, sums.channels, sizeof bits);
+  return bits;
+}
+
+#endif
+
+struct Int8Tile {
+  const Int8Linear& linear;
+  const Int8Rows& rows;
+
+  template <int num_rows, int units>
+  void run(std::int64_t row, std::int64_t unit) noexcept {
+    const std::int64_t depth = int8_depth(linear.in_features);
+    const std::uint8_t* weights[units];
+    for (int u = 0; u < units; ++u)
+      weights[u] = linear.values + (unit + u) / units_per_panel * (depth * panel_channels) +
+                   (unit + u) % units_per_panel * (lanes * 4);
+    const auto* activations = reinterpret_cast<const Activation*>(rows.values) + row * depth;
+    // all loops over an array of sums are unrolled, since that is what keeps them in registers
+    Sums sums[num_rows][units] = {};
+    for (std::int64_t k = 0; k < depth; k += 4) {
+#pragma GCC unroll 4
+      for (int u = 0; u < units; ++u) {
+        const Weights part = load_weights(weights[u] + k * panel_channels);
+#pragma GCC unroll 8
+        for (int r = 0; r < num_rows; ++r)
+          add_products(sums[r][u], part, activations + r * depth + k);
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < num_rows; ++r) {
+#pragma GCC unroll 4
+      for (int u = 0; u < units; ++u) finish(row + r, unit + u, total(sums[r][u]));
+    }
+  }
+
+  void finish(std::int64_t row, std::int64_t unit, Bits sums) const noexcept {
+    const std::int64_t channel = unit * lanes, count = linear.out_features - channel;
+    if (count <= 0) return;
+    sums -= static_cast<std::uint32_t>(rows.offsets[row]);
+    const Floats integers = __builtin_convertvector((Ints)sums, Floats);
+    Floats y = integers * (load(linear.scales + channel) * rows.scales[row]);
+    if (linear.bias != nullptr) y += load_channels(linear.bias + channel, count);
+    store_channels(linear.y + row * linear.out_features + channel, count, y);
+  }
+};
+
+void quantize_int8_rows(const Int8Linear& linear, const Int8Rows& rows, std::int64_t begin,
+                        std::int64_t end) noexcept {
+  const std::int64_t size = linear.in_features, depth = int8_depth(size);
+  for (std::int64_t row = begin; row < end; ++row) {
+    Activation* values = reinterpret_cast<Activation*>(rows.values) + row * depth;
+    const GroupScale group = quantize_group(linear.x + row * size, size, values);
+    for (std::int64_t k = size; k < depth; ++k) values[k] = 0;
+    rows.scales[row] = group.scale;
+    rows.offsets[row] = 128 * group.sum;
+  }
+}
+
+void multiply_int8(const Int8Linear& linear, const Int8Rows& rows, std::int64_t begin,
+                   std::int64_t end) noexcept {
+  cover<registers_per_sum>(Int8Tile{linear, rows}, linear.num_rows, begin, end);
+}
+
+constexpr Int8Kernel int8_kernel{quantize_int8_rows, multiply_int8};
+
+}  // namespace
+}  // namespace weldlm::cpu

@@ -1,0 +1,74 @@
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+#include "cpu/vector.hpp"
+
+// Activations as integers of -127 to 127 with one scale for a group of neighbors in a row.
+namespace weldlm::cpu {
+namespace {
+
+using Ints [[gnu::vector_size(vector_bytes)]] = std::int32_t;
+
+struct GroupScale {
+  float scale;
+  std::int32_t sum;  // of the integers
+};
+
+// The largest magnitude; NaN where an element is not finite.
+inline float magnitude(const float* x, std::int64_t size) noexcept {
+  Floats most{}, excess{};
+  std::int64_t i = 0;
+  for (; i + lanes <= size; i += lanes) {
+    const Floats part = load(x + i);
+    most = max(max(part, -part), most);
+    excess += part - part;  // NaN for infinity and NaN, else 0
+  }
+  if (i < size) {
+    const Floats part = load_first(x + i, size - i, 0);
+    most = max(max(part, -part), most);
+    excess += part - part;
+  }
+  return max_of(most) + sum_of(excess);
+}
+
+inline Ints round_to_ints(Floats x) noexcept {
+  // adding 1.5 * 2^23 rounds to an integer
+  constexpr float round_to_integer = 12582912.0f;
+  return __builtin_convertvector((x + round_to_integer) - round_to_integer, Ints);
+}
+
+// Writes round(x / scale) with scale = max |x| / 127. A group with a value that is not finite has
+// the scale NaN; one whose values are all below 2^-100 counts as zeros.
+template <class Value>
+inline GroupScale quantize_group(const float* x, std::int64_t size, Value* values) noexcept {
+  using Values [[gnu::vector_size(sizeof(Value) * lanes)]] = Value;
+  const float most = magnitude(x, size);
+  const float inverse = most >= 0x1p-100f ? 127.0f / most : 0.0f;
+  const bool is_finite = most <= std::numeric_limits<float>::max();
+  Ints sums{};
+  std::int64_t i = 0;
+  for (; i + lanes <= size && is_finite; i += lanes) {
+    const Ints integers = round_to_ints(load(x + i) * inverse);
+    const Values part = __builtin_convertvector(integers, Values);
+    std::memcpy(values + i, &part, sizeof part);
+    sums += integers;
+  }
+  if (i < size && is_finite) {
+    const Ints integers = round_to_ints(load_first(x + i, size - i, 0) * inverse);
+    for (std::int64_t lane = 0; lane < size - i; ++lane)
+      values[i + lane] = static_cast<Value>(integers[lane]);
+    sums += integers;
+  }
+  if (!is_finite) {
+    std::memset(values, 0, static_cast<std::size_t>(size) * sizeof(Value));
+    return {std::numeric_limits<float>::quiet_NaN(), 0};
+  }
+  std::int32_t sum = 0;
+  for (std::int64_t lane = 0; lane < lanes; ++lane) sum += sums[lane];
+  return {inverse == 0 ? 0.0f : most / 127.0f, sum};
+}
+
+}  // namespace
+}  // namespace weldlm::cpu
