@@ -45,6 +45,7 @@ def attention(
 ) -> tuple[Tensor, Tensor]:
     """Launches the forward; returns out [T, H, Dv] and lse [H, T]."""
     _check(q, v, options.scale)
+    q, k, v = _readable(q), _readable(k), _readable(v)
     num_tokens, num_heads, _ = q.shape
     out = q.new_empty(num_tokens, num_heads, v.shape[2])
     lse = q.new_empty(num_heads, num_tokens, dtype=torch.float32)
@@ -52,7 +53,7 @@ def attention(
         blocks = _sizes(q, v, options).forward
         num_blocks = _num_blocks(q_max_length, blocks.block_m)
         attention_fwd_kernel[_grid(num_blocks, num_heads, q_offsets)](
-            **_inputs(q, k, v, q_offsets, k_offsets, options),
+            **_inputs(q, k, v, q_offsets, k_offsets, options, _stride_unit(q, k, v)),
             modifiers=_modifiers(options, build_bias_table(options)),
             **_options(blocks),
             out_ptr=out,
@@ -81,13 +82,14 @@ def attention_backward(
     num_tokens, num_heads, _ = q.shape
     num_keys, num_kv_heads, _ = v.shape
     grad_q, grad_k, grad_v = q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
-    grad_out, delta = _readable(grad_out), torch.empty_like(lse)
+    q, k, v, grad_out = _readable(q), _readable(k), _readable(v), _readable(grad_out)
+    unit, delta = _stride_unit(q, k, v, grad_out), torch.empty_like(lse)
     table = build_bias_table(options)
     modifiers = _modifiers(options, table)
-    arguments = _inputs(q, k, v, q_offsets, k_offsets, options) | {
+    arguments = _inputs(q, k, v, q_offsets, k_offsets, options, unit) | {
         "grad_out_ptr": grad_out,
-        "stride_gt": grad_out.stride(0),
-        "stride_gh": grad_out.stride(1),
+        "stride_gt": grad_out.stride(0) // unit,
+        "stride_gh": grad_out.stride(1) // unit,
         "lse_ptr": lse,
         "delta_ptr": delta,
         "num_tokens": num_tokens,
@@ -160,24 +162,25 @@ def _inputs(
     q_offsets: Tensor,
     k_offsets: Tensor,
     options: Options,
+    stride_unit: int,
 ) -> dict[str, Any]:
     """The arguments that the three looping kernels have in common."""
-    q, k, v = _readable(q), _readable(k), _readable(v)
     return {
         "q_ptr": q,
         "k_ptr": k,
         "v_ptr": v,
         "q_offsets_ptr": q_offsets.contiguous(),
         "k_offsets_ptr": k_offsets.contiguous(),
-        "stride_qt": q.stride(0),
-        "stride_qh": q.stride(1),
-        "stride_kt": k.stride(0),
-        "stride_kh": k.stride(1),
-        "stride_vt": v.stride(0),
-        "stride_vh": v.stride(1),
+        "stride_qt": q.stride(0) // stride_unit,
+        "stride_qh": q.stride(1) // stride_unit,
+        "stride_kt": k.stride(0) // stride_unit,
+        "stride_kh": k.stride(1) // stride_unit,
+        "stride_vt": v.stride(0) // stride_unit,
+        "stride_vh": v.stride(1) // stride_unit,
         "num_sequences": q_offsets.shape[0] - 1,
         "group": q.shape[1] // k.shape[1],
         "scale": options.scale,
+        "UNIT": stride_unit,
         "IS_CAUSAL": options.is_causal,
         "HEAD_DIM": q.shape[2],
         "VALUE_DIM": v.shape[2],
@@ -211,6 +214,17 @@ def _sizes(q: Tensor, v: Tensor, options: Options) -> Sizes:
 
 def _readable(x: Tensor) -> Tensor:
     return x if x.stride(2) == 1 and x.stride(0) < _MAX_STRIDE else x.contiguous()
+
+
+def _stride_unit(*rows: Tensor) -> int:
+    """The unit in which kernels are given strides, so that they know what all are a multiple of.
+
+    Triton itself sees multiples of 16 alone, and a load of 128 bits needs 8 elements of fp16.
+    """
+    strides = [stride for x in rows for stride in x.stride()[:2]]
+    is_seen = all(stride % 16 == 0 for stride in strides)
+    is_small = max(strides) < 2**31  # as a kernel multiplies them in 32 bits
+    return 8 if not is_seen and is_small and all(stride % 8 == 0 for stride in strides) else 1
 
 
 def _options(blocks: Blocks) -> dict[str, int]:

@@ -7,11 +7,13 @@ from weldlm_kernels.attention.gpu_dropout import are_kept, draw_words, grow_kept
 from weldlm_kernels.attention.gpu_ranges import is_visible, row_range, skip
 from weldlm_kernels.attention.gpu_scores import capped_grad, load_lse, to_scores
 from weldlm_kernels.attention.gpu_tiles import (
+    begin_at,
     clear_rows,
     load_rows,
     locate,
     padded,
     span,
+    steps,
     store_rows,
 )
 
@@ -46,6 +48,7 @@ def attention_bwd_kv_kernel(
     group,  # query heads that share a key/value head
     scale,
     modifiers,
+    UNIT: tl.constexpr,  # of all strides
     IS_CAUSAL: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
@@ -68,8 +71,9 @@ def attention_bwd_kv_kernel(
     if first_key >= k_length:
         return
     q_start, q_length = span(q_offsets_ptr, sequence, num_sequences, 0)
-    k_ptr += k_start * stride_kt + kv_head * stride_kh
-    v_ptr += k_start * stride_vt + kv_head * stride_vh
+    q_steps, g_steps = steps(stride_qt, stride_qh, UNIT), steps(stride_gt, stride_gh, UNIT)
+    k_ptr, stride_kt = begin_at(k_ptr, k_start, kv_head, stride_kt, stride_kh, UNIT)
+    v_ptr, stride_vt = begin_at(v_ptr, k_start, kv_head, stride_vt, stride_vh, UNIT)
 
     k = load_rows(k_ptr, first_key, k_length, stride_kt, True, BLOCK_N, HEAD_DIM)
     v = load_rows(v_ptr, first_key, k_length, stride_vt, True, BLOCK_N, VALUE_DIM)
@@ -81,14 +85,12 @@ def attention_bwd_kv_kernel(
             grad_v,
             k,
             v,
-            q_ptr + q_start * stride_qt,
-            grad_out_ptr + q_start * stride_gt,
+            q_ptr + q_start * q_steps[0],
+            grad_out_ptr + q_start * g_steps[0],
             lse_ptr + q_start,
             delta_ptr + q_start,
-            stride_qt,
-            stride_qh,
-            stride_gt,
-            stride_gh,
+            q_steps,
+            g_steps,
             num_tokens,
             kv_head * group,
             group,
@@ -121,10 +123,8 @@ def collect_kv(
     grad_out_ptr,
     lse_ptr,
     delta_ptr,
-    stride_qt,
-    stride_qh,
-    stride_gt,
-    stride_gh,
+    q_steps,  # from token to token, from head to head
+    g_steps,
     stride_lh,
     first_head,
     num_heads,
@@ -157,8 +157,8 @@ def collect_kv(
         head = first_head + step // num_tiles
         first_row = skip(begin + step % num_tiles * BLOCK_M, jump, gap, window)
         rows = first_row + tl.arange(0, BLOCK_M)
-        head_q_ptr, head_grad_ptr = q_ptr + head * stride_qh, grad_out_ptr + head * stride_gh
-        q = load_rows(head_q_ptr, first_row, q_length, stride_qt, True, BLOCK_M, HEAD_DIM)
+        head_q_ptr, head_grad_ptr = q_ptr + head * q_steps[1], grad_out_ptr + head * g_steps[1]
+        q = load_rows(head_q_ptr, first_row, q_length, q_steps[0], True, BLOCK_M, HEAD_DIM)
         lse = load_lse(lse_ptr + head * stride_lh + rows, rows < q_length, modifiers)
         scores = tl.dot(k, tl.trans(q), input_precision="ieee")  # [BLOCK_N, BLOCK_M]
         distance = keys[:, None] - (rows + shift)[None, :]
@@ -170,7 +170,7 @@ def collect_kv(
             visible = is_visible(rows[None, :], keys[:, None], shift, window, IS_CAUSAL)
             p = tl.where(visible, p, 0.0)
         grad_out = load_rows(
-            head_grad_ptr, first_row, q_length, stride_gt, True, BLOCK_M, VALUE_DIM
+            head_grad_ptr, first_row, q_length, g_steps[0], True, BLOCK_M, VALUE_DIM
         )
         kept_p = p
         if seed_ptr is not None:

@@ -8,6 +8,7 @@ from weldlm_kernels.attention.gpu_dropout import are_kept, draw_words
 from weldlm_kernels.attention.gpu_ranges import is_visible, key_range, skip
 from weldlm_kernels.attention.gpu_scores import capped_grad, load_lse, to_scores
 from weldlm_kernels.attention.gpu_tiles import (
+    begin_at,
     clear_rows,
     load_rows,
     locate,
@@ -45,6 +46,7 @@ def attention_bwd_q_kernel(
     group,  # query heads that share a key/value head
     scale,
     modifiers,
+    UNIT: tl.constexpr,  # of all strides
     IS_CAUSAL: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
@@ -65,10 +67,10 @@ def attention_bwd_q_kernel(
     if first_row >= q_length:
         return
     k_start, k_length = span(k_offsets_ptr, sequence, num_sequences, 0)
-    q_ptr += q_start * stride_qt + head * stride_qh
-    k_ptr += k_start * stride_kt + head // group * stride_kh
-    v_ptr += k_start * stride_vt + head // group * stride_vh
-    grad_out_ptr += q_start * stride_gt + head * stride_gh
+    q_ptr, stride_qt = begin_at(q_ptr, q_start, head, stride_qt, stride_qh, UNIT)
+    k_ptr, stride_kt = begin_at(k_ptr, k_start, head // group, stride_kt, stride_kh, UNIT)
+    v_ptr, stride_vt = begin_at(v_ptr, k_start, head // group, stride_vt, stride_vh, UNIT)
+    grad_out_ptr, stride_gt = begin_at(grad_out_ptr, q_start, head, stride_gt, stride_gh, UNIT)
     tokens = head * num_tokens + q_start + first_row + tl.arange(0, BLOCK_M)
     is_row = first_row + tl.arange(0, BLOCK_M) < q_length
 

@@ -12,6 +12,7 @@ from weldlm_kernels.attention.gpu_dropout import are_kept, draw_words, grow_kept
 from weldlm_kernels.attention.gpu_ranges import is_visible, key_range, skip
 from weldlm_kernels.attention.gpu_scores import to_scores
 from weldlm_kernels.attention.gpu_tiles import (
+    begin_at,
     clear_rows,
     load_rows,
     locate,
@@ -48,6 +49,7 @@ def attention_fwd_kernel(
     group,  # query heads that share a key/value head
     scale,
     modifiers,
+    UNIT: tl.constexpr,  # of all strides
     IS_CAUSAL: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
@@ -72,9 +74,9 @@ def attention_fwd_kernel(
     if first_row >= q_length:
         return
     k_start, k_length = span(k_offsets_ptr, sequence, num_sequences, 0)
-    q_ptr += q_start * stride_qt + head * stride_qh
-    k_ptr += k_start * stride_kt + head // group * stride_kh
-    v_ptr += k_start * stride_vt + head // group * stride_vh
+    q_ptr, stride_qt = begin_at(q_ptr, q_start, head, stride_qt, stride_qh, UNIT)
+    k_ptr, stride_kt = begin_at(k_ptr, k_start, head // group, stride_kt, stride_kh, UNIT)
+    v_ptr, stride_vt = begin_at(v_ptr, k_start, head // group, stride_vt, stride_vh, UNIT)
 
     q = load_rows(q_ptr, first_row, q_length, stride_qt, True, BLOCK_M, HEAD_DIM)
 

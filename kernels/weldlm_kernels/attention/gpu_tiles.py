@@ -4,11 +4,13 @@ import triton
 import triton.language as tl
 
 __all__ = [
+    "begin_at",
     "clear_rows",
     "load_rows",
     "locate",
     "padded",
     "span",
+    "steps",
     "store_rows",
 ]
 
@@ -35,6 +37,19 @@ def span(offsets_ptr, sequence, num_sequences, num_tokens):
     start = tl.load(offsets_ptr + sequence)
     end = tl.load(offsets_ptr + sequence + 1, mask=sequence < num_sequences, other=num_tokens)
     return start.to(tl.int64), (end - start).to(tl.int32)
+
+
+@triton.jit
+def steps(stride_t, stride_h, UNIT: tl.constexpr):
+    """The elements from token to token and from head to head, of strides in that unit."""
+    return stride_t * UNIT, stride_h * UNIT
+
+
+@triton.jit
+def begin_at(base_ptr, token, head, stride_t, stride_h, UNIT: tl.constexpr):
+    """Where the rows of a head begin, and the elements from one to the next."""
+    step_t, step_h = steps(stride_t, stride_h, UNIT)
+    return base_ptr + token * step_t + head * step_h, step_t
 
 
 @triton.jit
