@@ -17,6 +17,7 @@ from weldlm import __version__
 from weldlm.cli.backends import backends
 from weldlm.cli.convert import convert
 from weldlm.cli.demo import demo
+from weldlm.cli.doctor import doctor
 from weldlm.cli.generate import generate
 from weldlm.cli.info import info
 from weldlm.cli.tokenizer import tokenizer
@@ -77,7 +78,7 @@ def _add_traceback(command: click.Command) -> None:
         command.params.append(option)
 
 
-for command in (demo, tokenizer, train, generate, info, convert, backends):
+for command in (demo, tokenizer, train, generate, info, convert, backends, doctor):
     _add_traceback(command)
     weldlm.add_command(command)
 

@@ -142,7 +142,7 @@ def _prepare(
         held_out=held_out,
         tokenizer=learn if tokenizer is None else tokenizer,
         vocabulary=_describe_vocabulary(tokenizer, vocab_size),
-        has_frame=config.is_decoder and not config.has_cross_attention,
+        has_frame=config.is_decoder,
     )
 
 
@@ -164,11 +164,10 @@ def _build_model(
 ) -> "Model":
     import torch
 
-    from weldlm.heads import HEADS
+    from weldlm.heads import HEADS, language_head
     from weldlm.weights import load_pretrained
 
-    kind = HEADS["causal_lm" if config.is_decoder else "masked_lm"]
-    kind = HEADS["seq2seq_lm"] if config.has_cross_attention else kind
+    kind = HEADS[language_head(config)]
     torch.manual_seed(settings.seed)
     if folder is not None:
         return load_pretrained(folder, kind, device=device, dtype=torch.float32)

@@ -10,7 +10,7 @@ from weldlm.heads.classification import (
     SequenceClassifier,
     TokenClassifier,
 )
-from weldlm.heads.kinds import HEADS
+from weldlm.heads.kinds import HEADS, language_head
 from weldlm.heads.language import CausalLM, MaskedLM
 from weldlm.heads.model import Model
 from weldlm.heads.padded import PaddedModel
@@ -29,4 +29,5 @@ __all__ = [
     "Seq2SeqLM",
     "SequenceClassifier",
     "TokenClassifier",
+    "language_head",
 ]

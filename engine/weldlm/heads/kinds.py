@@ -1,6 +1,6 @@
 """Which class is the head of that kind."""
 
-from weldlm.config import HeadKind
+from weldlm.config import HeadKind, ModelConfig
 from weldlm.heads.classification import (
     QuestionAnswerer,
     Regressor,
@@ -12,7 +12,7 @@ from weldlm.heads.model import Model
 from weldlm.heads.sentence import SentenceEmbedder
 from weldlm.heads.seq2seq import Seq2SeqLM
 
-__all__ = ["HEADS"]
+__all__ = ["HEADS", "language_head"]
 
 HEADS: dict[HeadKind, type[Model]] = {
     "causal_lm": CausalLM,
@@ -24,3 +24,10 @@ HEADS: dict[HeadKind, type[Model]] = {
     "question_answering": QuestionAnswerer,
     "embedding": SentenceEmbedder,
 }
+
+
+def language_head(config: ModelConfig) -> HeadKind:
+    """The kind of head with which a model of this configuration learns from plain text."""
+    if config.has_cross_attention:
+        return "seq2seq_lm"
+    return "causal_lm" if config.is_decoder else "masked_lm"
