@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from weldlm.train_settings import TrainSettings
 
@@ -72,7 +73,13 @@ class TrainResult:
 
 
 class Callback:
-    """Takes a run's reports; override what you need."""
+    """Takes a run's reports; override what you need.
+
+    Of a run on several ranks the first alone tells its callbacks, and those that ask for it
+    are told on every rank.
+    """
+
+    is_for_every_rank: ClassVar[bool] = False
 
     def on_start(self, report: StartReport) -> None:
         """The run is about to take its first step."""

@@ -14,17 +14,21 @@ __all__ = ["MetricsFile"]
 class MetricsFile:
     """Appends lines; what goes beyond the step a run resumes from is cut off first."""
 
-    def __init__(self, path: Path, *, step: int, evaluated_step: int) -> None:
-        """Opens the file of a run that has done `step` steps and validated `evaluated_step`."""
+    def __init__(self, path: Path | None, *, step: int, evaluated_step: int) -> None:
+        """Opens the file of a run that has done `step` steps and validated `evaluated_step`.
+
+        Where `path` is None, as on ranks behind the first, the lines go nowhere.
+        """
         self._path = path
-        _cut(path, step, evaluated_step)
-        self._file: TextIO = path.open("a", encoding="utf-8")
+        self._file: TextIO | None = None
+        self.cut(step, evaluated_step)
 
     def cut(self, step: int, evaluated_step: int) -> None:
         """Drops what lies beyond a checkpoint to which the run goes back."""
-        self._file.close()
-        _cut(self._path, step, evaluated_step)
-        self._file = self._path.open("a", encoding="utf-8")
+        self.close()
+        if self._path is not None:
+            _cut(self._path, step, evaluated_step)
+            self._file = self._path.open("a", encoding="utf-8")
 
     def add_step(self, report: StepReport) -> None:
         self._add(
@@ -47,14 +51,17 @@ class MetricsFile:
 
     def sync(self) -> None:
         """Makes the lines survive a power failure."""
-        os.fsync(self._file.fileno())
+        if self._file is not None:
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def _add(self, **values: Any) -> None:
-        self._file.write(json.dumps(values) + "\n")
-        self._file.flush()
+        if self._file is not None:
+            self._file.write(json.dumps(values) + "\n")
+            self._file.flush()
 
 
 def _cut(path: Path, step: int, evaluated_step: int) -> None:

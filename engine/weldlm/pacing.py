@@ -5,9 +5,10 @@ import time
 
 from torch.optim import Optimizer
 
-from weldlm.heads import Model
+from weldlm.distributed import Replica, StopVote
 from weldlm.interrupt import StopRequest
 from weldlm.optim import build_optimizer, set_learning_rate
+from weldlm.step_share import draw_share
 from weldlm.token_loss import accumulate_gradients
 from weldlm.train_settings import TrainSettings
 from weldlm.training_data import TrainingData
@@ -20,7 +21,7 @@ _MEASURED_SHARE = 0.05  # of the budget; measuring ends early once two steps too
 
 
 def count_affordable_steps(
-    model: Model,
+    replica: Replica,
     data: TrainingData,
     valid: TrainingData | None,
     settings: TrainSettings,
@@ -28,28 +29,31 @@ def count_affordable_steps(
     """Returns how many steps, with their validations, fit into what is left of the minutes.
 
     The first steps of the run are taken with a learning rate of 0, which leaves the weights as
-    they are; the gradients and the optimizer's averages are thrown away.
+    they are; the gradients and the optimizer's averages are thrown away. All ranks go by the clock
+    of the first.
     """
     begin = time.perf_counter()
     budget = (settings.minutes or 0.0) * 60
+    model, ranks = replica.model, replica.ranks
     optimizer = build_optimizer(model, settings)
     model.train()
     seconds: list[float] = []
     while len(seconds) < _MEASURED_STEPS:
-        seconds.append(_time_step(model, data, settings, optimizer, step=len(seconds)))
+        taken = _time_step(replica, data, settings, optimizer, step=len(seconds))
+        seconds.append(ranks.of_first(taken))
         if len(seconds) >= 2 and sum(seconds) > _MEASURED_SHARE * budget:
             break
     optimizer.zero_grad(set_to_none=True)
-    eval_seconds = 0.0 if valid is None else _time_evaluation(model, valid, settings)
+    eval_seconds = 0.0 if valid is None else _time_evaluation(replica, valid, settings)
     left = budget - (time.perf_counter() - begin) - eval_seconds  # one validation ends the run
     step_seconds = statistics.median(seconds[1:])
     if settings.eval_every is not None:
         step_seconds += eval_seconds / settings.eval_every
-    return max(int(left / step_seconds), 1)
+    return max(int(ranks.of_first(left / step_seconds)), 1)
 
 
 def _time_step(
-    model: Model,
+    replica: Replica,
     data: TrainingData,
     settings: TrainSettings,
     optimizer: Optimizer,
@@ -60,14 +64,17 @@ def _time_step(
     begin = time.perf_counter()
     set_learning_rate(optimizer, 0.0)
     optimizer.zero_grad(set_to_none=True)
-    batches = data.micro_batches(step)
-    loss = accumulate_gradients(model, batches, dtype=settings.dtype)
+    share = draw_share(data, step, replica.ranks)
+    loss = accumulate_gradients(
+        replica.module, share.batches, dtype=settings.dtype, before_last=replica.gathering
+    )
     optimizer.step()
     loss.item()  # waits for the device
     return time.perf_counter() - begin
 
 
-def _time_evaluation(model: Model, valid: TrainingData, settings: TrainSettings) -> float:
+def _time_evaluation(replica: Replica, valid: TrainingData, settings: TrainSettings) -> float:
     begin = time.perf_counter()
-    evaluate(model, valid, settings, step=0, stop=StopRequest())
+    stop = StopVote(StopRequest(), replica.ranks)
+    evaluate(replica, valid, settings, step=0, stop=stop)
     return time.perf_counter() - begin

@@ -1,15 +1,17 @@
 """The loss as a mean over labels, however the rows are split into forwards.
 
 Every micro-batch's summed loss is divided by the number of labels of the whole step, which is
-counted on the host before the first forward; so a split changes rounding and nothing else.
+counted on the host before the first forward; so a split, over ranks too, changes rounding and
+nothing else.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from weldlm.heads import Model
+from weldlm.distributed import Ranks
 from weldlm.objectives import MicroBatch
 from weldlm.precision import Dtype, autocast
 
@@ -17,29 +19,49 @@ __all__ = ["accumulate_gradients", "mean_loss"]
 
 
 def accumulate_gradients(
-    model: Model, micro_batches: Sequence[MicroBatch], *, dtype: Dtype, scale: float = 1.0
+    model: nn.Module,
+    micro_batches: Sequence[MicroBatch],
+    *,
+    dtype: Dtype,
+    scale: float = 1.0,
+    num_labels: float | None = None,
+    before_last: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Tensor:
     """Adds the gradient of the mean loss over all labels to `.grad`; returns that loss, a scalar.
 
-    The gradient is `scale` times too large. Nothing waits for the device.
+    Nothing waits for the device.
+
+    Args:
+        model: or what is wrapped around it.
+        micro_batches: at least one.
+        dtype: of the matrix products.
+        scale: how many times too large the gradient shall be.
+        num_labels: by which the summed loss is divided; the labels of `micro_batches` where None.
+        before_last: the context of all micro-batches but the last.
     """
-    num_labels = max(sum(micro_batch.num_labels for micro_batch in micro_batches), 1)
+    if num_labels is None:
+        num_labels = max(sum(micro_batch.num_labels for micro_batch in micro_batches), 1)
     shares = []
-    for micro_batch in micro_batches:
-        share = _loss_sum(model, micro_batch, dtype=dtype) / num_labels
-        share.backward(torch.full_like(share, scale))
+    for place, micro_batch in enumerate(micro_batches, start=1):
+        with nullcontext() if place == len(micro_batches) else before_last():
+            share = _loss_sum(model, micro_batch, dtype=dtype) / num_labels
+            share.backward(torch.full_like(share, scale))
         shares.append(share.detach())
     return torch.stack(shares).sum()
 
 
 def mean_loss(
-    model: Model,
+    model: nn.Module,
     micro_batches: Iterable[MicroBatch],
     *,
     dtype: Dtype,
     is_stopped: Callable[[], bool],
+    ranks: Ranks | None = None,
 ) -> tuple[float, int] | None:
-    """Returns the mean loss without dropout and the number of labels; None where it was stopped."""
+    """Returns the mean loss without dropout and the number of labels; None where it was stopped.
+
+    Both are over the micro-batches of all `ranks`, of which each has as many.
+    """
     device = next(model.parameters()).device
     total, num_labels = torch.zeros((), dtype=torch.float64, device=device), 0
     was_training = model.training
@@ -53,10 +75,11 @@ def mean_loss(
                 num_labels += micro_batch.num_labels
     finally:
         model.train(was_training)
-    return float(total) / max(num_labels, 1), num_labels
+    loss_sum, count = (ranks or Ranks()).total(float(total), num_labels)
+    return loss_sum / max(count, 1), int(count)
 
 
-def _loss_sum(model: Model, micro_batch: MicroBatch, *, dtype: Dtype) -> Tensor:
+def _loss_sum(model: nn.Module, micro_batch: MicroBatch, *, dtype: Dtype) -> Tensor:
     device = next(model.parameters()).device
     moved = micro_batch.to(device)
     with autocast(dtype, device):

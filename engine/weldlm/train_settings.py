@@ -6,10 +6,11 @@ from typing import Any, Literal, get_args
 
 from weldlm.field_types import require_integers
 
-__all__ = ["OnTrouble", "OptimizerName", "Schedule", "TrainSettings"]
+__all__ = ["OnTrouble", "OptimizerName", "Parallel", "Schedule", "TrainSettings"]
 
 OnTrouble = Literal["stop", "skip", "roll_back"]
 OptimizerName = Literal["adamw", "muon", "adafactor"]
+Parallel = Literal["auto", "none", "ddp"]
 Schedule = Literal["cosine", "linear", "wsd", "inverse_sqrt", "constant"]
 
 
@@ -45,6 +46,7 @@ class TrainSettings:
     checkpoint_activations: bool = False  # keep less for backward: compute each block twice
     seed: int = 0  # order of the documents and of all random draws
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the matrix products
+    parallel: Parallel = "auto"  # over the ranks of torchrun and others; none: each for itself
     on_not_finite: OnTrouble = "stop"  # what a loss or gradient that is not finite leads to
     on_spike: Literal["ignore"] | OnTrouble = "ignore"  # what a leap of the loss leads to
     spike_ratio: float = 3.0  # of a loss to the median of the 32 before, above which it leaps
@@ -121,6 +123,7 @@ FREE_TO_CHANGE = frozenset(
         "minutes",
         "micro_batch_rows",
         "micro_batch_tokens",
+        "parallel",
         "eval_every",
         "eval_rows",
         "save_every",
@@ -130,6 +133,7 @@ FREE_TO_CHANGE = frozenset(
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "optimizer": get_args(OptimizerName),
+    "parallel": get_args(Parallel),
     "schedule": get_args(Schedule),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "on_not_finite": get_args(OnTrouble),

@@ -8,7 +8,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -26,9 +26,10 @@ from weldlm.checkpoint import (
 )
 from weldlm.data import TokenShards
 from weldlm.disk_space import require_disk_space
+from weldlm.distributed import Ranks, Replica, StopVote, build_replica, join_ranks
 from weldlm.ema import Ema
 from weldlm.heads import Model
-from weldlm.interrupt import StopRequest, catch_signals
+from weldlm.interrupt import catch_signals
 from weldlm.loss_scale import LossScale
 from weldlm.memory import require_training_memory
 from weldlm.metrics import MetricsFile
@@ -76,7 +77,7 @@ class Trainer:
             objective: what is asked of token shards; the next token where None.
             valid: the documents or examples to validate on.
             judge: measures the model with every validation, in the way of its task.
-            callbacks: take the run's reports, in this order.
+            callbacks: take the run's reports, in this order; on the first of several ranks.
 
         Raises:
             ValueError: the settings, the data and the model do not fit together.
@@ -94,6 +95,8 @@ class Trainer:
     def fit(self, *, resume: bool | Literal["auto"] = False) -> TrainResult:
         """Trains to the last step, or until SIGINT or SIGTERM, and saves a checkpoint.
 
+        On several ranks all of them call it, and the folder `out` is one that all of them see.
+
         Args:
             resume: True goes on from the newest whole checkpoint in `out`; "auto" does so where
                 there is one; False wants an `out` without checkpoints.
@@ -105,35 +108,43 @@ class Trainer:
             FloatingPointError: loss or gradient was not finite.
             OSError: a checkpoint could not be written.
         """
-        result = None
+        result, told = None, self.callbacks
         try:
-            with lock_folder(self.out), catch_signals() as stop:
-                remove_drafts(self.out)
-                result = self._train(self._find_checkpoint(resume), stop)
+            with ExitStack() as stack:
+                ranks = stack.enter_context(self._join_ranks())
+                told = self._told(ranks)
+                ranks.ask_first(lambda: stack.enter_context(lock_folder(self.out)))
+                stop = stack.enter_context(catch_signals())
+                ranks.ask_first(lambda: remove_drafts(self.out))
+                checkpoint = ranks.ask_first(lambda: self._find_checkpoint(resume))
+                result = self._train(checkpoint, StopVote(stop, ranks))
                 return result
         finally:
-            for callback in self.callbacks:
+            for callback in told:
                 callback.on_end(result)
 
-    def _train(self, checkpoint: Path | None, stop: StopRequest) -> TrainResult:
+    def _train(self, checkpoint: Path | None, stop: StopVote) -> TrainResult:
         set_activation_checkpointing(self.model, self.settings.checkpoint_activations)
-        state = self._start_state(checkpoint)
+        replica, ranks = build_replica(self.model, stop.ranks), stop.ranks
+        state = self._start_state(checkpoint, replica)
         settings = state.settings
-        self._check_disk(settings, is_new=checkpoint is None)
+        ranks.ask_first(lambda: self._check_disk(settings, is_new=checkpoint is None))
         optimizer = build_optimizer(self.model, settings)
         ema = None if settings.ema_decay is None else Ema(self.model, settings.ema_decay)
         torch.manual_seed(settings.seed)
         if checkpoint is not None:
             self._verify_data()
             restore(checkpoint, model=self.model, optimizer=optimizer, ema=ema)
-        self._tell_start(state, checkpoint)
+        self._tell_start(state, checkpoint, self._told(ranks))
         metrics_file = MetricsFile(
-            self.out / "metrics.jsonl", step=state.step, evaluated_step=state.evaluated_step
+            self.out / "metrics.jsonl" if ranks.is_first else None,
+            step=state.step,
+            evaluated_step=state.evaluated_step,
         )
         with closing(metrics_file) as metrics:
             loop = TrainingLoop(
                 state=state,
-                model=self.model,
+                replica=replica,
                 optimizer=optimizer,
                 ema=ema,
                 data=self._train_data(settings),
@@ -141,11 +152,21 @@ class Trainer:
                 judge=self.judge,
                 out=self.out,
                 metrics=metrics,
-                callbacks=self.callbacks,
+                callbacks=self._told(ranks),
                 stop=stop,
                 checkpoint=checkpoint,
             )
             return loop.run()
+
+    def _join_ranks(self) -> AbstractContextManager[Ranks]:
+        if self.settings.parallel == "none":
+            return nullcontext(Ranks())
+        return join_ranks(self._device)
+
+    def _told(self, ranks: Ranks) -> tuple[Callback, ...]:
+        return tuple(
+            callback for callback in self.callbacks if ranks.is_first or callback.is_for_every_rank
+        )
 
     def _check_disk(self, settings: TrainSettings, *, is_new: bool) -> None:
         """The checkpoints that will stay and the one that is being written must fit."""
@@ -178,10 +199,10 @@ class Trainer:
             raise FileNotFoundError(f"{self.out} holds no checkpoint; start without resume")
         return search.newest
 
-    def _start_state(self, checkpoint: Path | None) -> RunState:
+    def _start_state(self, checkpoint: Path | None, replica: Replica) -> RunState:
         """The state to go on from, with settings resolved; run.json keeps a record of it."""
         saved = read_state(checkpoint) if checkpoint else None
-        settings = self._resolve(saved.settings if saved else None)
+        settings = self._resolve(saved.settings if saved else None, replica)
         state = RunState(
             step=0,
             elapsed=0.0,
@@ -195,15 +216,15 @@ class Trainer:
         if saved is not None and checkpoint is not None:
             check_same_run(saved, state, where=checkpoint)
             state = dataclasses.replace(saved, settings=state.settings)
-        replace_text(self.out / "run.json", state.to_json())
+        replica.ranks.ask_first(lambda: replace_text(self.out / "run.json", state.to_json()))
         return state
 
-    def _resolve(self, saved: TrainSettings | None) -> TrainSettings:
+    def _resolve(self, saved: TrainSettings | None, replica: Replica) -> TrainSettings:
         """Fills in what the settings leave open; a resumed run keeps what it had found out."""
         given = settings = self.settings
         if saved is None:
             settings = self._count_steps(
-                settings.changed(dtype=resolve_dtype(given.dtype, self._device))
+                settings.changed(dtype=resolve_dtype(given.dtype, self._device)), replica
             )
         else:
             _tell_kept_steps(given, saved)
@@ -220,14 +241,14 @@ class Trainer:
             save_every=given.save_every or max(tenth, 1),
         )
 
-    def _count_steps(self, settings: TrainSettings) -> TrainSettings:
+    def _count_steps(self, settings: TrainSettings, replica: Replica) -> TrainSettings:
         """Turns a budget of minutes or epochs into steps, where one is given."""
         data = self._train_data(settings)
         if settings.epochs is not None:
             affordable = math.ceil(round(settings.epochs * data.steps_per_epoch, 6))
         elif settings.minutes is not None:
             valid = self._valid_data(settings)
-            affordable = count_affordable_steps(self.model, data, valid, settings)
+            affordable = count_affordable_steps(replica, data, valid, settings)
         else:
             return settings
         return settings.changed(steps=min(affordable, settings.steps or affordable))
@@ -283,7 +304,9 @@ class Trainer:
             if data is not None:
                 data.verify()
 
-    def _tell_start(self, state: RunState, checkpoint: Path | None) -> None:
+    def _tell_start(
+        self, state: RunState, checkpoint: Path | None, callbacks: Sequence[Callback]
+    ) -> None:
         report = StartReport(
             settings=state.settings,
             first_step=state.step,
@@ -293,7 +316,7 @@ class Trainer:
             device=str(self._device),
             resumed_from=checkpoint,
         )
-        for callback in self.callbacks:
+        for callback in callbacks:
             callback.on_start(report)
 
 

@@ -7,7 +7,7 @@ rows or examples, so neither changes the data.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from weldlm.train_settings import TrainSettings
 __all__ = ["ExampleBatches", "TokenRows", "TrainingData", "best_fit"]
 
 Ints = npt.NDArray[np.int64]
+T = TypeVar("T")
 
 
 class TrainingData(Protocol):
@@ -60,8 +61,14 @@ class TrainingData(Protocol):
     def micro_batches(self, step: int, rank: int = 0, world_size: int = 1) -> list[MicroBatch]:
         """Returns what a rank takes of `step`, counted from 0."""
 
-    def validation_batches(self) -> Iterator[MicroBatch]:
-        """Everything once in its own order, or as much as the settings ask."""
+    def validation_batches(self, rank: int = 0, world_size: int = 1) -> Iterator[MicroBatch]:
+        """Everything once in its own order, or as much as the settings ask.
+
+        Each rank has as many micro-batches; the last may be empty.
+        """
+
+    def no_samples(self) -> MicroBatch:
+        """Returns a micro-batch with nothing in it."""
 
 
 @dataclass(slots=True)
@@ -142,13 +149,17 @@ class TokenRows:
             for row, count in _slices(begin, end, self._micro_batch_rows) or [(begin, 0)]
         ]
 
-    def validation_batches(self) -> Iterator[MicroBatch]:
+    def validation_batches(self, rank: int = 0, world_size: int = 1) -> Iterator[MicroBatch]:
         """The rows in the order of the documents; the last row may be short."""
         num_tokens = self.shards.num_tokens
         if self.settings.eval_rows is not None:
             num_tokens = min(num_tokens, self.settings.eval_rows * self.plan.row_length)
-        for begin, count in _slices(0, num_tokens, self.most_tokens):
+        slices = _slices(0, num_tokens, self.most_tokens)
+        for begin, count in _every(slices, rank, world_size, empty=(0, 0)):
             yield self._micro_batch(*self.plan.samples_between(begin, begin + count))
+
+    def no_samples(self) -> MicroBatch:
+        return self._micro_batch(*self.plan.samples(0, 0))
 
     @property
     def _micro_batch_rows(self) -> int:
@@ -205,14 +216,23 @@ class ExampleBatches:
     def micro_batches(self, step: int, rank: int = 0, world_size: int = 1) -> list[MicroBatch]:
         first, end = self.places(step)
         begin, stop = share(end - first, rank, world_size)
-        return self._split(self.order(first + begin, first + stop))
+        indices = self.order(first + begin, first + stop)
+        return [self.examples.select(group) for group in self._groups(indices)]
 
-    def validation_batches(self) -> Iterator[MicroBatch]:
+    def validation_batches(self, rank: int = 0, world_size: int = 1) -> Iterator[MicroBatch]:
         num_examples = len(self.examples.lengths)
         if self.settings.eval_rows is not None:
             num_examples = min(num_examples, self.settings.eval_rows)
-        for begin, count in _slices(0, num_examples, self.settings.rows_per_step):
-            yield from self._split(np.arange(begin, begin + count))
+        groups = [
+            group
+            for begin, count in _slices(0, num_examples, self.settings.rows_per_step)
+            for group in self._groups(np.arange(begin, begin + count))
+        ]
+        for group in _every(groups, rank, world_size, empty=np.empty(0, np.int64)):
+            yield self.examples.select(group)
+
+    def no_samples(self) -> MicroBatch:
+        return self.examples.select(np.empty(0, np.int64))
 
     def places(self, step: int) -> tuple[int, int]:
         """Where the examples of a step stand in the endless stream; the run may end in it."""
@@ -237,14 +257,14 @@ class ExampleBatches:
             self._order = epoch, order
         return self._order[1]
 
-    def _split(self, indices: Ints) -> list[MicroBatch]:
+    def _groups(self, indices: Ints) -> list[Ints]:
         """Cuts examples into micro-batches of so many rows or tokens at most; at least one."""
         size = self.settings.micro_batch_rows or max(len(indices), 1)
         groups = [indices[row : row + count] for row, count in _slices(0, len(indices), size)]
         budget = self.settings.micro_batch_tokens
         if budget is not None:
             groups = [part for group in groups for part in self._fitted(group, budget)]
-        return [self.examples.select(group) for group in groups or [indices]]
+        return groups or [indices]
 
     def _fitted(self, indices: Ints, budget: int) -> list[Ints]:
         return [indices[part] for part in best_fit(self.examples.lengths[indices], budget)]
@@ -274,6 +294,12 @@ def best_fit(lengths: Ints, budget: int) -> list[Ints]:
 def share(count: int, rank: int, world_size: int) -> tuple[int, int]:
     """The part [begin, end) of `count` rows that a rank takes."""
     return count * rank // world_size, count * (rank + 1) // world_size
+
+
+def _every(items: Sequence[T], rank: int, world_size: int, *, empty: T) -> list[T]:
+    """What a rank takes where items go round; as many as any other, `empty` in the last place."""
+    mine = list(items[rank::world_size])
+    return mine if len(mine) == -(-len(items) // world_size) else [*mine, empty]
 
 
 def _slices(begin: int, end: int, size: int) -> Sequence[tuple[int, int]]:

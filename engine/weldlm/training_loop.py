@@ -21,12 +21,12 @@ from weldlm.checkpoint import (
     restore,
     save_checkpoint,
 )
+from weldlm.distributed import Ranks, Replica, StopVote
 from weldlm.ema import Ema
 from weldlm.heads import Model
-from weldlm.interrupt import StopRequest
 from weldlm.metrics import MetricsFile
-from weldlm.objectives import MicroBatch
 from weldlm.optim import learning_rate, set_learning_rate
+from weldlm.step_share import StepShare, draw_share
 from weldlm.token_loss import accumulate_gradients, mean_loss
 from weldlm.train_settings import TrainSettings
 from weldlm.training_data import TrainingData
@@ -45,7 +45,7 @@ class TrainingLoop:
     """One run, from where `state` stands to its last step or a request to stop."""
 
     state: RunState
-    model: Model
+    replica: Replica
     optimizer: Optimizer
     ema: Ema | None
     data: TrainingData
@@ -54,11 +54,19 @@ class TrainingLoop:
     out: Path
     metrics: MetricsFile
     callbacks: Sequence[Callback]
-    stop: StopRequest
+    stop: StopVote
     checkpoint: Path | None  # the newest one
-    next_batches: tuple[int, list[MicroBatch]] | None = None  # and the step they are for
+    next_share: StepShare | None = None
     last_step: StepReport | None = None
     last_eval: EvalReport | None = None
+
+    @property
+    def model(self) -> Model:
+        return self.replica.model
+
+    @property
+    def ranks(self) -> Ranks:
+        return self.replica.ranks
 
     @property
     def settings(self) -> TrainSettings:
@@ -84,10 +92,11 @@ class TrainingLoop:
         is_saved = self.checkpoint is not None
         if self._evaluate_if_due():
             self._save()
+        self.stop.poll()
         while not self._is_over and not self.stop:
             self._take_step()
             is_best = self._evaluate_if_due()
-            is_saved = self._is_due(self.settings.save_every) or bool(self.stop) or is_best
+            is_saved = self.stop.poll() or self._is_due(self.settings.save_every) or is_best
             if is_saved:
                 self._save()
         if not is_saved:
@@ -112,30 +121,29 @@ class TrainingLoop:
             self.state = replace(self.state, step=step + 1)
             return
         self.optimizer.zero_grad(set_to_none=True)
-        batches = self._take_batches(step)
-        loss, grad_norm = self._gradient(batches)
+        share = self._take_share(step)
+        loss, grad_norm = self._gradient(share)
         if self._is_overflow(loss, grad_norm):
             self._skip_overflow()
             return
         recent = self.state.recent_losses
         trouble = find_trouble(step + 1, loss, grad_norm, recent, self.settings)
         if trouble is not None:
-            self._answer(trouble, batches)
+            self._answer(trouble, share)
             return
         lr = self._update(step, grad_norm)
         scale = self.state.loss_scale
         seconds = time.perf_counter() - begin
-        num_tokens = sum(batch.num_tokens for batch in batches)
         self.state = replace(
             self.state,
             step=step + 1,
             elapsed=self.state.elapsed + seconds,
-            tokens=self.state.tokens + num_tokens,
+            tokens=self.state.tokens + share.num_tokens,
             num_updates=self.state.num_updates + 1,
             loss_scale=None if scale is None else scale.after(is_finite=True),
             recent_losses=(*recent, loss)[-REMEMBERED_LOSSES:],
         )
-        self._report_step(loss, grad_norm, lr, seconds, num_tokens)
+        self._report_step(loss, grad_norm, lr, seconds, share.num_tokens)
 
     def _update(self, step: int, grad_norm: float) -> float:
         """Clips and takes the optimizer's step; returns the learning rate."""
@@ -161,16 +169,18 @@ class TrainingLoop:
         step, scale = self.state.step + 1, self.state.loss_scale.after(is_finite=False)
         self.optimizer.zero_grad(set_to_none=True)
         self.state = replace(self.state, step=step, loss_scale=scale)
-        _logger.warning(
+        self._warn(
             "step %d: float16 overflowed; skipped it, the loss scale falls to %g", step, scale.value
         )
 
-    def _answer(self, trouble: Trouble, batches: Sequence[MicroBatch]) -> None:
+    def _answer(self, trouble: Trouble, share: StepShare) -> None:
         """Stops, skips the step, or goes back to the last checkpoint."""
         step = self.state.step
         skipped = (*self.state.skipped, step)
         is_stopped = set(range(step - MOST_SKIPS, step + 1)) <= set(skipped)
-        where = dump_trouble(self.out, trouble, batches)
+        of_ranks = self.ranks.collect([batch.sample_ids.tolist() for batch in share.batches])
+        ids = [ids for of_rank in of_ranks for ids in of_rank]
+        where = self.ranks.ask_first(lambda: dump_trouble(self.out, trouble, ids))
         if trouble.action == "stop" or is_stopped:
             raise self._stopped(trouble.step, trouble.what, f"{trouble.advice}; its rows: {where}")
         self.optimizer.zero_grad(set_to_none=True)
@@ -182,29 +192,39 @@ class TrainingLoop:
             self.metrics.cut(state.step, state.evaluated_step)
         self.state = replace(state, settings=self.settings, skipped=skipped)
         what = "skipped it" if trouble.action == "skip" else f"went back to step {state.step}"
-        _logger.warning("step %d: %s; %s; its rows: %s", trouble.step, trouble.what, what, where)
+        self._warn("step %d: %s; %s; its rows: %s", trouble.step, trouble.what, what, where)
 
-    def _draw_batches(self, step: int) -> tuple[int, list[MicroBatch]]:
-        return step, self.data.micro_batches(step)
+    def _warn(self, message: str, *values: object) -> None:
+        if self.ranks.is_first:
+            _logger.warning(message, *values)
 
-    def _take_batches(self, step: int) -> list[MicroBatch]:
-        if self.next_batches is None or self.next_batches[0] != step:
-            self.next_batches = self._draw_batches(step)
-        return self.next_batches[1]
+    def _take_share(self, step: int) -> StepShare:
+        if self.next_share is None or self.next_share.step != step:
+            self.next_share = draw_share(self.data, step, self.ranks)
+        return self.next_share
 
-    def _gradient(self, batches: Sequence[MicroBatch]) -> tuple[float, float]:
+    def _gradient(self, share: StepShare) -> tuple[float, float]:
         """Fills `.grad`; returns the loss and the gradient's norm."""
         dtype = self.settings.dtype
         assert dtype != "auto"
         scale = 1.0 if self.state.loss_scale is None else self.state.loss_scale.value
-        mean = accumulate_gradients(self.model, batches, dtype=dtype, scale=scale)
+        mean = accumulate_gradients(
+            self.replica.module,
+            share.batches,
+            dtype=dtype,
+            scale=scale,
+            num_labels=share.labels_per_rank,
+            before_last=self.replica.gathering,
+        )
         gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
         if scale != 1.0:
             torch._foreach_mul_(gradients, 1.0 / scale)
         norm = get_total_norm(gradients, foreach=True)
-        self.next_batches = self._draw_batches(self.state.step + 1)  # while the device works
+        # while the device works
+        self.next_share = draw_share(self.data, self.state.step + 1, self.ranks)
         # the one place where a step waits for the device
         loss, grad_norm = torch.stack([mean.double(), norm.double()]).tolist()
+        loss = self.ranks.mean(loss)
         return loss, grad_norm
 
     def _report_step(
@@ -240,7 +260,7 @@ class TrainingLoop:
             return False
         with nullcontext() if self.ema is None else self.ema.applied():
             report = evaluate(
-                self.model,
+                self.replica,
                 self.valid,
                 self.settings,
                 step=self.state.step,
@@ -288,13 +308,15 @@ class TrainingLoop:
 
     def _save(self) -> None:
         self.metrics.sync()
-        checkpoint = save_checkpoint(
-            self.out,
-            self.state,
-            model=self.model,
-            optimizer=self.optimizer,
-            ema=self.ema,
-            keep=self.settings.keep_checkpoints,
+        checkpoint = self.ranks.ask_first(
+            lambda: save_checkpoint(
+                self.out,
+                self.state,
+                model=self.model,
+                optimizer=self.optimizer,
+                ema=self.ema,
+                keep=self.settings.keep_checkpoints,
+            )
         )
         self.checkpoint = checkpoint
         self._tell(lambda callback: callback.on_save(checkpoint))
@@ -321,25 +343,30 @@ class TrainingLoop:
 
 
 def evaluate(
-    model: Model,
+    replica: Replica,
     data: TrainingData,
     settings: TrainSettings,
     *,
     step: int,
-    stop: StopRequest,
+    stop: StopVote,
     judge: Judge | None = None,
 ) -> EvalReport | None:
     """Returns the mean loss over the validation data; None where it was stopped."""
     assert settings.dtype != "auto"
+    model, ranks = replica.model, replica.ranks
     found = mean_loss(
-        model, data.validation_batches(), dtype=settings.dtype, is_stopped=lambda: bool(stop)
+        model,
+        data.validation_batches(ranks.rank, ranks.world_size),
+        dtype=settings.dtype,
+        is_stopped=stop.poll,
+        ranks=ranks,
     )
     if found is None:
         return None
     loss, num_labels = found
     tokens_per_byte = data.tokens_per_byte
     bits_per_byte = None if tokens_per_byte is None else loss / math.log(2) * tokens_per_byte
-    metrics = {} if judge is None else _judge(model, judge)
+    metrics = {} if judge is None else ranks.ask_first(lambda: _judge(model, judge))
     return EvalReport(step, loss, bits_per_byte, num_labels, metrics)
 
 

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from weldlm.objectives import MicroBatch
 from weldlm.train_settings import OnTrouble, TrainSettings
 
 __all__ = ["MOST_SKIPS", "REMEMBERED_LOSSES", "Trouble", "dump_trouble", "find_trouble"]
@@ -49,10 +48,9 @@ def find_trouble(
     return Trouble(step, what, settings.on_spike, "try a lower lr, or look at the rows")
 
 
-def dump_trouble(out: Path, trouble: Trouble, batches: Sequence[MicroBatch]) -> Path:
-    """Appends what happened and the sample ids of the step to troubles.jsonl."""
+def dump_trouble(out: Path, trouble: Trouble, sample_ids: Sequence[Sequence[int]]) -> Path:
+    """Appends what happened, and the sample ids of each micro-batch, to troubles.jsonl."""
     path = out / "troubles.jsonl"
-    sample_ids = [batch.sample_ids.tolist() for batch in batches]
     row = {
         "step": trouble.step,
         "what": trouble.what,

@@ -50,7 +50,9 @@ def _same_step_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every step is the first one."""
     for data in (TokenRows, ExampleBatches):
         original = data.micro_batches
-        monkeypatch.setattr(data, "micro_batches", lambda self, _step, take=original: take(self, 0))
+        monkeypatch.setattr(
+            data, "micro_batches", lambda self, _step, *ranks, take=original: take(self, 0, *ranks)
+        )
 
 
 @pytest.mark.usefixtures("_same_step_again")

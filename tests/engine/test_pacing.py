@@ -9,6 +9,7 @@ import torch
 
 from tests.engine.tiny_runs import RUN, tiny_shards, tiny_trainer
 from weldlm.callbacks import Callback, StepReport
+from weldlm.distributed import Ranks, build_replica
 from weldlm.objectives import CausalLMObjective
 from weldlm.pacing import count_affordable_steps
 from weldlm.train_settings import TrainSettings
@@ -47,18 +48,19 @@ class Interrupt(Callback):
 def test_steps_fill_the_minutes(
     tmp_path: Path, minutes: float, eval_every: int | None, expected: int
 ) -> None:
-    model = tiny_trainer(tmp_path).model
+    replica = build_replica(tiny_trainer(tmp_path).model, Ranks())
     settings = SETTINGS.changed(minutes=minutes, eval_every=eval_every)
     data = rows(tmp_path, settings)
 
-    assert count_affordable_steps(model, data, data, settings) == expected
+    assert count_affordable_steps(replica, data, data, settings) == expected
 
 
 def test_measuring_leaves_model_and_gradients_alone(tmp_path: Path) -> None:
     model = tiny_trainer(tmp_path).model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
-    count_affordable_steps(model, rows(tmp_path, SETTINGS), None, SETTINGS)
+    replica = build_replica(model, Ranks())
+    count_affordable_steps(replica, rows(tmp_path, SETTINGS), None, SETTINGS)
 
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(weight.grad is None for weight in model.parameters())

@@ -156,4 +156,4 @@ class QuestionAnswerer(_Classifier):
         """Over the tokens of each sequence, [used tokens, 2]."""
         offsets = batch.offsets.long()
         parts = logits[: int(offsets[-1])].split(offsets.diff().tolist())
-        return torch.cat([functional.log_softmax(part, dim=0) for part in parts])
+        return torch.cat([logits[:0], *(functional.log_softmax(part, dim=0) for part in parts)])

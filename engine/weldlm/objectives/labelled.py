@@ -204,7 +204,7 @@ class SourceTargets:
 
     def select(self, indices: Ints) -> MicroBatch:
         asked = self.targets.select(indices)
-        pieces = torch.tensor_split(asked.ids, asked.offsets[1:-1].long())
+        pieces = asked.ids.split(asked.offsets.diff().tolist())
         target, labels = seq2seq_targets(pieces, self.start_id)
         return MicroBatch.of_tokens(
             self.sources.select(indices), target, labels, sample_ids=indices

@@ -1,0 +1,31 @@
+"""What a rank takes of a step."""
+
+from dataclasses import dataclass
+
+from weldlm.distributed import Ranks
+from weldlm.objectives import MicroBatch
+from weldlm.training_data import TrainingData
+
+__all__ = ["StepShare", "draw_share"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepShare:
+    """Micro-batches of one rank, and what the step holds on all of them."""
+
+    step: int
+    batches: list[MicroBatch]
+    num_labels: int  # on all ranks
+    num_tokens: int  # on all ranks
+    labels_per_rank: float  # by which a rank divides its loss, so that the ranks' mean is exact
+
+
+def draw_share(data: TrainingData, step: int, ranks: Ranks) -> StepShare:
+    """Draws the share of this rank and counts those of all."""
+    batches = data.micro_batches(step, ranks.rank, ranks.world_size)
+    num_labels, num_tokens = ranks.total(
+        sum(batch.num_labels for batch in batches), sum(batch.num_tokens for batch in batches)
+    )
+    return StepShare(
+        step, batches, int(num_labels), int(num_tokens), max(num_labels, 1) / ranks.world_size
+    )

@@ -1,0 +1,149 @@
+"""Two processes do what one does: the same samples, loss, gradient, and checkpoints for either."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.engine.objective_cases import CASES
+from tests.engine.ranked_runs import (
+    RANKED,
+    StopAfter,
+    fit,
+    gradient,
+    lay_out,
+    run_on_ranks,
+    sample_ids,
+    share_of_everything,
+)
+from tests.engine.tiny_runs import contents, metrics, tiny_trainer
+from weldlm.distributed import Ranks, join_ranks
+
+LAST = f"checkpoint-{RANKED.steps}"
+FILES = ("model.safetensors", "state/optimizer.safetensors")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ranked")
+    lay_out(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> Path:
+    """A run on one process."""
+    fit(folder / "alone")
+    return folder / "alone" / "out"
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> list[dict[str, Any]]:
+    """What each of two ranks found; their runs lie in `folder`."""
+    stopped = tiny_trainer(folder / "one-then-two", settings=RANKED, callbacks=[StopAlone()])
+    stopped.model.double()
+    stopped.fit()
+    return run_on_ranks(share_of_everything, folder)
+
+
+class StopAlone(StopAfter):
+    """The same signal where there is one process."""
+
+    def __init__(self) -> None:
+        super().__init__(6, 0)
+
+    def on_step(self, report: Any) -> None:
+        if report.step == self.step:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def assert_same_weights(checkpoint: Path, expected: Path) -> None:
+    for name in FILES:
+        torch.testing.assert_close(
+            load_file(checkpoint / name), load_file(expected / name), rtol=1e-6, atol=1e-6
+        )
+
+
+def losses(out: Path) -> list[float]:
+    return [line.get("loss", line.get("valid_loss", 0.0)) for line in metrics(out)]
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("total", [3.0, 1.0]),
+        ("of_first", 10.0),
+        ("asked", "rank 0"),
+        ("problem", "[Errno 2] No such file or directory: '/not/here/0/there'"),
+        ("stopped_by", signal.SIGTERM),
+    ],
+)
+def test_all_ranks_know_the_same(found: list[dict[str, Any]], what: str, expected: Any) -> None:
+    assert [rank[what] for rank in found] == [expected, expected]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_loss_and_gradient_equal_one_process(
+    found: list[dict[str, Any]], folder: Path, name: str
+) -> None:
+    expected = gradient(name, folder, Ranks())
+
+    torch.testing.assert_close(found[0]["gradients"][name], expected, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(found[1]["gradients"][name], expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_ranks_take_the_samples_of_one_process(
+    found: list[dict[str, Any]], folder: Path, name: str
+) -> None:
+    first, second = (rank["sample_ids"][name] for rank in found)
+
+    together = [one + other for one, other in zip(first, second, strict=True)]
+
+    assert together == sample_ids(name, folder, Ranks())
+
+
+@pytest.mark.usefixtures("found")
+def test_run_equals_one_process(folder: Path, alone: Path) -> None:
+    assert_same_weights(folder / "whole" / "out" / LAST, alone / LAST)
+    assert losses(folder / "whole" / "out") == pytest.approx(losses(alone), rel=1e-6)
+
+
+@pytest.mark.usefixtures("found")
+def test_stopped_and_resumed_run_equals_an_uninterrupted_one(folder: Path) -> None:
+    cut, whole = folder / "cut" / "out", folder / "whole" / "out"
+
+    assert (cut / "checkpoint-6").is_dir()  # where only the second rank heard the signal
+    assert contents(cut / LAST) == contents(whole / LAST)
+    assert metrics(cut) == metrics(whole)
+
+
+@pytest.mark.usefixtures("found")
+def test_saved_by_two_goes_on_with_one(folder: Path, alone: Path) -> None:
+    fit(folder / "two-then-one", resume=True)
+
+    out = folder / "two-then-one" / "out"
+    assert_same_weights(out / LAST, alone / LAST)
+    assert losses(out) == pytest.approx(losses(alone), rel=1e-6)
+
+
+@pytest.mark.usefixtures("found")
+def test_saved_by_one_goes_on_with_two(folder: Path, alone: Path) -> None:
+    out = folder / "one-then-two" / "out"
+
+    assert_same_weights(out / LAST, alone / LAST)
+    assert losses(out) == pytest.approx(losses(alone), rel=1e-6)
+
+
+def test_incomplete_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+
+    with (
+        pytest.raises(ValueError, match="LOCAL_RANK, MASTER_ADDR, MASTER_PORT is not set"),
+        join_ranks("cpu"),
+    ):
+        pass
