@@ -78,11 +78,16 @@ def test_skipped_step_changes_no_weight_and_is_noted(
     assert row["sample_ids"] == [plan.samples(12, 3)[1].tolist()]
 
 
+@pytest.mark.parametrize(
+    "changes", [{}, {"optimizer": "muon", "ema_decay": 0.9}], ids=["adamw", "muon and average"]
+)
 def test_rolling_back_equals_skipping_the_step(
-    tmp_path: Path, poisoned_steps: Callable[[Path, set[int]], None]
+    tmp_path: Path,
+    poisoned_steps: Callable[[Path, set[int]], None],
+    changes: dict[str, Any],
 ) -> None:
     poisoned_steps(tmp_path / "a", {4})
-    skipping = SHORT.changed(on_not_finite="skip")
+    skipping = SHORT.changed(on_not_finite="skip", **changes)
 
     skipped = tiny_trainer(tmp_path / "a", settings=skipping).fit()
     rolled = tiny_trainer(
