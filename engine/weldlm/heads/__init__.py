@@ -12,7 +12,7 @@ from weldlm.heads.classification import (
 )
 from weldlm.heads.kinds import HEADS, language_head
 from weldlm.heads.language import CausalLM, MaskedLM
-from weldlm.heads.model import Model
+from weldlm.heads.model import Model, Projection
 from weldlm.heads.padded import PaddedModel
 from weldlm.heads.sentence import SentenceEmbedder
 from weldlm.heads.seq2seq import Seq2SeqLM
@@ -23,6 +23,7 @@ __all__ = [
     "MaskedLM",
     "Model",
     "PaddedModel",
+    "Projection",
     "QuestionAnswerer",
     "Regressor",
     "SentenceEmbedder",

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from weldlm.config import ModelConfig
-from weldlm.heads.model import Model, Transform, pool
+from weldlm.heads.model import Model, Projection, Transform, pool
 from weldlm.packing import PackedBatch
 from weldlm.transformer import Transformer
 from weldlm_kernels import linear_cross_entropy
@@ -35,6 +35,13 @@ class _Classifier(Model):
         self.classifier = nn.Linear(config.hidden_size, num_outputs)
         nn.init.normal_(self.classifier.weight, std=_INITIAL_STD)
         nn.init.zeros_(self.classifier.bias)
+
+    def projection(
+        self, batch: PackedBatch, labels: Tensor, weights: Tensor | None = None
+    ) -> Projection:
+        """Returns what the loss of classes is made of; arguments as of `forward`."""
+        weight, bias = self.classifier.weight, self.classifier.bias
+        return Projection(self._features(batch), weight, bias, labels, weights)
 
     def _build_pooler(self) -> nn.Module | None:
         return Transform(self.config) if self.config.pooler == "transform" else None

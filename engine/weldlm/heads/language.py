@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from weldlm.config import ModelConfig
-from weldlm.heads.model import Model, Transform
+from weldlm.heads.model import Model, Projection, Transform
 from weldlm.layers import Cache
 from weldlm.packing import PackedBatch
 from weldlm.transformer import Transformer
@@ -40,14 +40,13 @@ class VocabularyModel(Model):
         """[vocab_size, hidden_size], the token embedding where they are tied."""
         return self.tokens.weight if self.head is None else self.head.weight
 
-    def _loss(self, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return linear_cross_entropy(
-            self._scaled(hidden),
-            self.head_weight,
-            labels,
-            bias=self.head_bias,
-            softcap=self.config.logits_softcap,
-        )
+    def _loss(self, projection: Projection) -> tuple[Tensor, Tensor]:
+        hidden, weight, bias, labels, _ = projection
+        softcap = self.config.logits_softcap
+        return linear_cross_entropy(hidden, weight, labels, bias=bias, softcap=softcap)
+
+    def _projection(self, hidden: Tensor, labels: Tensor) -> Projection:
+        return Projection(self._scaled(hidden), self.head_weight, self.head_bias, labels)
 
     def _scores(self, hidden: Tensor) -> Tensor:
         logits = functional.linear(self._scaled(hidden), self.head_weight, self.head_bias)
@@ -87,7 +86,11 @@ class CausalLM(VocabularyModel):
         Returns:
             loss_sum, an fp32 scalar in nats, and label_count, an int64 scalar.
         """
-        return self._loss(self.transformer(batch), labels)
+        return self._loss(self.projection(batch, labels))
+
+    def projection(self, batch: PackedBatch, labels: Tensor) -> Projection:
+        """Returns what the loss is made of; arguments as of `forward`."""
+        return self._projection(self.transformer(batch), labels)
 
     def logits(self, batch: PackedBatch, cache: Cache | None = None) -> Tensor:
         """Returns the scores of the next token after every token, [T, vocab_size]."""
@@ -128,9 +131,13 @@ class MaskedLM(VocabularyModel):
         Returns:
             loss_sum, an fp32 scalar in nats, and label_count, an int64 scalar.
         """
+        return self._loss(self.projection(batch, labels))
+
+    def projection(self, batch: PackedBatch, labels: Tensor) -> Projection:
+        """Returns what the loss is made of, labelled rows alone; arguments as of `forward`."""
         is_labelled = labels != -100
         hidden = self.transformer(batch)[is_labelled]
-        return self._loss(self._transformed(hidden), labels[is_labelled])
+        return self._projection(self._transformed(hidden), labels[is_labelled])
 
     def logits(self, batch: PackedBatch) -> Tensor:
         """Returns the scores of what stands at each place, [T, vocab_size]."""

@@ -1,6 +1,6 @@
 """What all models with a head share."""
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,17 @@ from weldlm.layers import build_norm
 from weldlm.packing import PackedBatch
 from weldlm_kernels import activate
 
-__all__ = ["Model", "Transform", "pool"]
+__all__ = ["Model", "Projection", "Transform", "pool"]
+
+
+class Projection(NamedTuple):
+    """The last layer before a loss over classes or tokens: rows, and what they are scored with."""
+
+    hidden: Tensor  # [N, hidden_size]
+    weight: Tensor  # [num_classes, hidden_size]
+    bias: Tensor | None  # [num_classes]
+    labels: Tensor  # [N] int64, -100 where there is none
+    row_weights: Tensor | None = None  # [N], a factor of the loss of each row
 
 
 class Model(nn.Module):

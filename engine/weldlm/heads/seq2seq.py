@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from weldlm.config import ModelConfig
 from weldlm.heads.language import VocabularyModel
+from weldlm.heads.model import Projection
 from weldlm.layers import Cache, Memory
 from weldlm.packing import PackedBatch
 from weldlm.transformer import Transformer
@@ -41,7 +42,11 @@ class Seq2SeqLM(VocabularyModel):
         Returns:
             loss_sum, an fp32 scalar in nats, and label_count, an int64 scalar.
         """
-        return self._loss(self.decoder(target, memory=self._read(source)), labels)
+        return self._loss(self.projection(source, target, labels))
+
+    def projection(self, source: PackedBatch, target: PackedBatch, labels: Tensor) -> Projection:
+        """Returns what the loss is made of; arguments as of `forward`."""
+        return self._projection(self.decoder(target, memory=self._read(source)), labels)
 
     def logits(self, source: PackedBatch, target: PackedBatch) -> Tensor:
         """Returns the scores of the next token after every token of `target`, [T, vocab_size]."""
