@@ -137,4 +137,5 @@ PYBIND11_MODULE(_cpu, module) {
   bind_layer_norm(module);
   bind_rms_norm(module);
   bind_linear(module);
+  bind_paged_attention(module);
 }

@@ -19,5 +19,6 @@ T* pointer(Address address) noexcept {
 }
 
 void bind_linear(py::module_& module);
+void bind_paged_attention(py::module_& module);
 
 }  // namespace weldlm::cpu::bindings

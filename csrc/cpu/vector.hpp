@@ -21,7 +21,8 @@ using Floats [[gnu::vector_size(vector_bytes)]] = float;
 using Bits [[gnu::vector_size(vector_bytes)]] = std::uint32_t;
 constexpr std::int64_t lanes = vector_bytes / sizeof(float);
 
-inline Floats broadcast(float x) noexcept { return Floats{} + x; }
+// x - 0 is x, unlike x + 0, and needs no instruction
+inline Floats broadcast(float x) noexcept { return x - Floats{}; }
 
 inline Floats load(const float* source) noexcept {
   Floats x;

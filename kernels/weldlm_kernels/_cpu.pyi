@@ -157,3 +157,30 @@ def int4_linear(
         scales: [panels, in_features / group_size, 16] bfloat16.
         zeros: the same shape, uint8 (0: each is 8).
     """
+
+def paged_attention(
+    q: tuple[int, int, int],
+    keys: tuple[int, int, int, int, int, int, int, int, bool],
+    values: tuple[int, int, int, int, int, int, int, int, bool],
+    element: int,
+    places: tuple[int, int, int],
+    out: int,
+    sizes: tuple[int, int, int, int, int, int, int, int, int],
+    options: tuple[bool, int, float, float, int, int, int],
+    /,
+) -> bool:
+    """Writes out; writes nothing and returns False where a named row or page does not exist.
+
+    Args:
+        q: address, and strides by token and head; a head's elements lie side by side.
+        keys: address and strides by block, token and head of the cache and of its scales (0 where
+            there are none), and whether the scales are fp16.
+        values: like `keys`.
+        element: of the caches: 0 fp32, 1 int8, 2 fp8.
+        places: block_table, lengths and q_offsets, int32.
+        out: [num_tokens, num_heads, head_dim].
+        sizes: num_tokens, num_sequences, num_blocks, block_size, width of the block table,
+            num_heads, num_kv_heads, head_dim, split_length.
+        options: is_causal, window (0: none), scale, softcap (0: none), alibi_slopes [num_heads] (0:
+            none), biases by distance [num_heads, 2 * reach + 1] (0: none), reach.
+    """

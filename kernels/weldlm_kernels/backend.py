@@ -45,7 +45,6 @@ _PLAIN = ("reference", "missing")
 # (operation, backend) -> options that it cannot compute; a call with one takes the reference
 _GAPS: dict[tuple[str, Backend], tuple[str, ...]] = {
     ("attention", "cpu"): ("softcap", "relative_bias", "alibi_slopes", "dropout"),
-    ("paged_attention", "cpu"): ("softcap", "relative_bias", "alibi_slopes"),
     ("quantized_linear", "cpu"): ("an unpacked weight",),
 }
 

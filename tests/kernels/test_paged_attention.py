@@ -22,9 +22,6 @@ class Case:
     shape: dict[str, Any] = field(default_factory=dict)
     is_causal: bool = True
 
-    def is_for_cpu(self) -> bool:
-        return not {"softcap", "relative_bias", "alibi_slopes"} & self.options.keys()
-
     def batch(self, dtype: torch.dtype) -> PagedBatch:
         return make_batch(self.q_lengths, self.lengths, dtype, **self.shape)
 
@@ -103,9 +100,10 @@ def test_gpu_equals_reference(case: Case) -> None:
     assert_equals_reference(case, torch.bfloat16)
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.is_for_cpu()])
-def test_cpu_equals_reference(name: str) -> None:
-    assert_equals_reference(CASES[name], torch.float32, "cpu")
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_cpu_equals_reference(case: Case) -> None:
+    assert_equals_reference(case, torch.float32, "cpu")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)

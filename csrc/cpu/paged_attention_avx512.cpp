@@ -1,0 +1,7 @@
+#include "cpu/paged_attention_split.hpp"
+
+namespace weldlm::cpu {
+
+const PagedAttentionKernels paged_attention_avx512{paged_attention_kernels};
+
+}  // namespace weldlm::cpu
