@@ -59,7 +59,7 @@ IMPORT_ORDER = (
         "model_info",
         "source_memory",
     ),
-    ("generation_request",),
+    ("generation_request", "packed_linear"),
     ("block_table", "token_choice"),
     ("scheduler",),
     ("forward",),

@@ -22,6 +22,7 @@ class BatchLimits:
     cache_bytes: int | None = None  # of the cache; where None, batch_size sequences of max_length
     cache_dtype: Literal["auto", "int8"] = "auto"  # of keys and values; auto is the model's
     shares_prefixes: bool = True  # prompts with the same beginning compute it once
+    packs_weights: bool | None = None  # holds them twice, for faster products; None: fp32 on a CPU
     is_batch_invariant: bool | None = None  # rows do not depend on each other; None: on a CPU
 
     def __post_init__(self) -> None:

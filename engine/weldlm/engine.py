@@ -11,11 +11,12 @@ follows from its own tokens is computed the same way, bit for bit in fp32, where
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from weldlm.batch_limits import BatchLimits
 from weldlm.block_pool import BlockPool
@@ -23,10 +24,11 @@ from weldlm.block_table import BlockTable
 from weldlm.cache import CacheStep, KVCache
 from weldlm.completion import Completion, FinishReason
 from weldlm.config import ModelConfig
-from weldlm.forward import ROW_MULTIPLE, Forward, plan_forward
+from weldlm.forward import Forward, plan_forward, row_multiple
 from weldlm.generation_request import Branch, Group, Request
 from weldlm.heads import Seq2SeqLM
 from weldlm.memory import cache_bytes
+from weldlm.packed_linear import PackedLinears
 from weldlm.packing import PackedBatch
 from weldlm.scheduler import Plan, Scheduler
 from weldlm.source_memory import SourceMemory
@@ -128,6 +130,9 @@ class Engine:
         self._max_length = max_length
         is_asked = limits.is_batch_invariant
         self._is_invariant = weight.device.type == "cpu" if is_asked is None else is_asked
+        self._products = _products(model, limits)
+        is_packed = isinstance(self._products, PackedLinears)
+        self._row_multiple = row_multiple(model.config, is_packed) if self._is_invariant else 1
         self._sources = SourceMemory(model) if isinstance(model, Seq2SeqLM) else None
         self._groups: dict[int | str, Group] = {}
 
@@ -184,9 +189,14 @@ class Engine:
             return []
         self._cache.copy(plan.copies)
         forward = plan_forward(
-            plan.works, self._scheduler.table, self._cache, is_invariant=self._is_invariant
+            plan.works,
+            self._scheduler.table,
+            self._cache,
+            row_multiple=self._row_multiple,
+            rows_are_independent=self._is_invariant,
         )
-        logits = self._logits(plan, forward)
+        with self._products:
+            logits = self._logits(plan, forward)
         ready: list[tuple[Branch, int]] = []
         for place, work in enumerate(plan.works):
             branch, is_ready = work.branch, work.is_ready
@@ -203,7 +213,7 @@ class Engine:
             assert self._sources is not None
             self._sources.read(
                 [work.branch.group for work in plan.works if work.branch.group.memory is None],
-                multiple=ROW_MULTIPLE if self._is_invariant else 1,
+                multiple=self._row_multiple,
             )
             memory = self._sources.join(
                 [work.branch.group.memory for work in plan.works], batch.num_sequences
@@ -302,6 +312,20 @@ class Engine:
         self._scheduler.remove(group)
         del self._groups[group.request.id]
         return group.completion()
+
+
+def _products(model: GenerativeModel, limits: BatchLimits) -> AbstractContextManager[None]:
+    """How matrix products are computed."""
+    if not isinstance(model, nn.Module) or limits.packs_weights is False:
+        return nullcontext()
+    if PackedLinears.takes(model):
+        return PackedLinears(model)
+    if limits.packs_weights:
+        raise ValueError(
+            "packs_weights is True; expected fp32 weights of at most 4 GiB on a CPU, with oneDNN; "
+            "leave it out"
+        )
+    return nullcontext()
 
 
 def _num_blocks(

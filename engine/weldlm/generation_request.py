@@ -100,9 +100,9 @@ class Group:
         """The best or only branch's, with the others of n."""
         found = self._found()[: self.settings.n]
         first, *others = found
-        if not others and not self.prompt_logprobs:
-            return first
         prompt = None if self.settings.prompt_logprobs is None else tuple(self.prompt_logprobs)
+        if not others and prompt is None:
+            return first
         return Completion(
             first.text,
             first.ids,

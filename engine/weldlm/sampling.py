@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from weldlm.sampling_settings import SamplingSettings
 from weldlm.score_filters import filter_scores
@@ -86,16 +85,26 @@ def _race(probabilities: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         the winners' p / E [B] fp64 and their ids [B].
     """
     vocab_size = probabilities.shape[-1]
-    padded = functional.pad(probabilities, (0, -vocab_size % _BLOCK_SIZE))
-    blocks = padded.unflatten(-1, (-1, _BLOCK_SIZE)).sum(dim=-1, dtype=torch.float64)
+    blocks = _block_sums(probabilities).double()
     numbers = vocab_size + torch.arange(blocks.shape[1], device=keys.device)
     chances = blocks / _exponentials(keys, numbers)
     block = chances.argmax(dim=-1, keepdim=True)  # [B, 1]
 
     ids = block * _BLOCK_SIZE + torch.arange(_BLOCK_SIZE, device=keys.device)
-    chances = padded.gather(-1, ids).double() / _exponentials(keys, ids)
+    weights = probabilities.gather(-1, ids.clamp(max=vocab_size - 1))
+    weights = torch.where(ids < vocab_size, weights, 0.0)
+    chances = weights.double() / _exponentials(keys, ids)
     best, place = chances.max(dim=-1, keepdim=True)
     return best.squeeze(-1), ids.gather(-1, place).squeeze(-1)
+
+
+def _block_sums(probabilities: Tensor) -> Tensor:
+    """[B, ceil(vocab_size / _BLOCK_SIZE)]; without a copy, which padding would be."""
+    num_whole = probabilities.shape[-1] // _BLOCK_SIZE * _BLOCK_SIZE
+    sums: Tensor = probabilities[:, :num_whole].unflatten(-1, (-1, _BLOCK_SIZE)).sum(dim=-1)
+    if num_whole == probabilities.shape[-1]:
+        return sums
+    return torch.cat((sums, probabilities[:, num_whole:].sum(dim=-1, keepdim=True)), dim=-1)
 
 
 # SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"): number

@@ -249,3 +249,58 @@ def test_stream_without_settings_takes_the_defaults(tokenizer: Tokenizer) -> Non
 def test_stream_refuses_a_bad_prompt_before_the_first_piece(tokenizer: Tokenizer) -> None:
     with pytest.raises(ValueError, match="the prompt has 70 tokens"):
         stream(tiny_model(), tokenizer, "x" * 70, SamplingSettings())
+
+
+def test_before_min_tokens_neither_a_token_nor_a_text_ends_a_sequence(
+    tokenizer: Tokenizer,
+) -> None:
+    ids = script("STOP", b"a", "STOP", b"b", "STOP", b"c")
+
+    completion = say(tokenizer, ids, min_tokens=4, stop=("STOP",))
+
+    assert (completion.text, completion.finish_reason) == ("STOPaSTOPb", "stop")
+    assert completion.ids == tuple(ids[:5])
+
+
+def test_min_tokens_holds_the_end_of_text_back(tokenizer: Tokenizer) -> None:
+    model = ScriptedModel([*script(EOS) * 9], eos_id=script(EOS)[0])
+    sampling = SamplingSettings(max_tokens=9, min_tokens=4)
+
+    (completion,) = generate(model, tokenizer, ["?"], sampling)
+
+    assert len(completion.ids) == 5
+    assert script(EOS)[0] not in completion.ids[:4]
+
+
+def test_an_ignored_end_of_text_ends_nothing(tokenizer: Tokenizer) -> None:
+    model = ScriptedModel(script(b"a", EOS, b"b", EOS, b"c"), eos_id=script(EOS)[0])
+    sampling = SamplingSettings(max_tokens=5, ignore_eos=True)
+
+    (completion,) = generate(model, tokenizer, ["?"], sampling)
+
+    assert completion.ids == tuple(script(b"a", EOS, b"b", EOS, b"c"))
+    assert completion.finish_reason == "length"
+
+
+def test_several_completions_cannot_be_streamed(tokenizer: Tokenizer) -> None:
+    settings = SamplingSettings(n=2, temperature=1.0)
+
+    with pytest.raises(ValueError, match="n is 2; expected 1 to stream; use generate"):
+        stream(ScriptedModel(list(b"abc")), tokenizer, "?", settings)
+
+
+def test_the_best_of_several_is_streamed_when_it_is_known(tokenizer: Tokenizer) -> None:
+    model = tiny_model(vocab_size=256)
+    settings = SamplingSettings(max_tokens=9, best_of=3, temperature=1.0)
+
+    pieces = list(stream(model, tokenizer, "abc", settings))
+
+    (expected,) = generate(model, tokenizer, ["abc"], settings)
+    assert pieces == [expected.text]
+
+
+def test_more_sequences_than_a_batch_holds_are_refused(tokenizer: Tokenizer) -> None:
+    settings = SamplingSettings(n=4, temperature=1.0)
+
+    with pytest.raises(ValueError, match="n, best_of or num_beams is 4; expected at most batch_s"):
+        generate(tiny_model(vocab_size=256), tokenizer, ["abc"], settings, batch_size=3)
