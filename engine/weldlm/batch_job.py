@@ -23,6 +23,7 @@ from weldlm.prompt import Prompt, num_first_ids
 from weldlm.prompt_file import PromptRow, check_prompt_file, read_prompts
 from weldlm.sampling import SamplingSettings
 from weldlm.sealed_folder import lock_file
+from weldlm.token_logprobs import TokenLogprob
 from weldlm.tokenizer import Tokenizer
 
 __all__ = ["JobCounts", "JobFiles", "check_files", "run_batch_job"]
@@ -41,7 +42,10 @@ def run_batch_job(
 
     Rows are written in the order in which they finish: {"index", "prompt", "completion",
     "finish_reason", "num_prompt_tokens", "num_tokens"}, or {"index", "error"} for a bad one. The
-    index counts the lines of the input from 0; it is the row id of the draws.
+    index counts the lines of the input from 0; it is the row id of the draws. Where n is above 1,
+    "others" holds the other completions; "score", "logprobs" and "prompt_logprobs" are there where
+    the settings ask for them, a log-probability as [id, logprob, [[id, logprob] of the most
+    probable tokens]].
 
     Args:
         model: a `CausalLM` or `Seq2SeqLM`.
@@ -68,7 +72,7 @@ def run_batch_job(
         if num_rows == 0:
             raise ValueError(f"{files.source} is empty; expected one prompt a line")
         limits = BatchLimits(
-            batch_size=min(batch_size, num_rows),
+            batch_size=min(batch_size, num_rows * settings.num_sequences),
             max_length=num_first_ids(model.config, longest) + settings.max_tokens,
         )
         job = describe_job(model, tokenizer, asdict(settings), files.source)
@@ -114,13 +118,32 @@ class _PromptsUnderWay:
                 self._rows.add_error(row.index, row.error)
 
     def end(self, index: int, completion: Completion) -> None:
-        self._rows.add(
-            {
-                "index": index,
-                "prompt": self._prompts.pop(index),
-                "completion": completion.text,
-                "finish_reason": completion.finish_reason,
-                "num_prompt_tokens": completion.num_prompt_tokens,
-                "num_tokens": len(completion.ids),
-            }
-        )
+        row = {
+            "index": index,
+            "prompt": self._prompts.pop(index),
+            "num_prompt_tokens": completion.num_prompt_tokens,
+            **_answer(completion),
+        }
+        if completion.prompt_logprobs is not None:
+            row["prompt_logprobs"] = _plain(completion.prompt_logprobs)
+        if completion.others:
+            row["others"] = [_answer(other) for other in completion.others]
+        self._rows.add(row)
+
+
+def _answer(completion: Completion) -> dict[str, object]:
+    """What is a completion's own."""
+    answer: dict[str, object] = {
+        "completion": completion.text,
+        "finish_reason": completion.finish_reason,
+        "num_tokens": len(completion.ids),
+    }
+    if completion.score is not None:
+        answer["score"] = completion.score
+    if completion.logprobs is not None:
+        answer["logprobs"] = _plain(completion.logprobs)
+    return answer
+
+
+def _plain(logprobs: Iterable[TokenLogprob]) -> list[list[object]]:
+    return [[one.id, one.logprob, [list(pair) for pair in one.top]] for one in logprobs]

@@ -93,6 +93,28 @@ def test_rows_equal_those_of_generate(
     ]
 
 
+def test_rows_hold_all_that_the_settings_ask_for(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    job = files(tmp_path, json_lines(*GOOD))
+    settings = SamplingSettings(
+        max_tokens=5, temperature=1.0, n=2, logprobs=1, prompt_logprobs=0, min_tokens=2
+    )
+    model = tiny_model(vocab_size=300)
+
+    run_batch_job(model, tokenizer, job, settings, batch_size=4)
+
+    expected = generate(model, tokenizer, GOOD, settings)
+    for row, completion in zip(read_rows(job.output), expected, strict=True):
+        (other,) = completion.others
+        assert (row["completion"], row["others"][0]["completion"]) == (completion.text, other.text)
+        assert row["logprobs"] == [
+            [one.id, one.logprob, [[*pair] for pair in one.top]]
+            for one in completion.logprobs or ()
+        ]
+        assert row["prompt_logprobs"] == [
+            [one.id, one.logprob, []] for one in completion.prompt_logprobs or ()
+        ]
+
+
 BAD_ROWS = [
     pytest.param(b'{"prompt": "a', "the line is not valid JSON", id="torn"),
     pytest.param(b'{"prompt": 3}', 'the line has no text under "prompt"', id="number"),
