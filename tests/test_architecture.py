@@ -45,7 +45,7 @@ IMPORT_ORDER = (
     ("batch_limits", "block_pool", "sampling_settings", "token_logprobs"),
     ("score_filters", "token_rules", "completion"),
     ("layers", "families", "data", "stopped_text", "prompt", "beam_search"),
-    ("transformer",),
+    ("transformer", "chat_prompt"),
     ("heads", "muon"),
     ("weights",),
     ("adapters",),
@@ -69,7 +69,7 @@ IMPORT_ORDER = (
     ("step_share",),
     ("training_loop", "pretraining"),
     ("pacing",),
-    ("trainer", "generation"),
+    ("trainer", "generation", "conversation"),
     ("job_record", "prompt_file"),
     ("job_output",),
     (

@@ -15,6 +15,7 @@ import click
 
 from weldlm import __version__
 from weldlm.cli.backends import backends
+from weldlm.cli.chat import chat
 from weldlm.cli.convert import convert
 from weldlm.cli.demo import demo
 from weldlm.cli.doctor import doctor
@@ -78,7 +79,7 @@ def _add_traceback(command: click.Command) -> None:
         command.params.append(option)
 
 
-for command in (demo, tokenizer, train, generate, info, convert, backends, doctor):
+for command in (demo, tokenizer, train, generate, chat, info, convert, backends, doctor):
     _add_traceback(command)
     weldlm.add_command(command)
 

