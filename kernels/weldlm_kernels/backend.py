@@ -44,7 +44,7 @@ _PLAIN = ("reference", "missing")
 
 # (operation, backend) -> options that it cannot compute; a call with one takes the reference
 _GAPS: dict[tuple[str, Backend], tuple[str, ...]] = {
-    ("attention", "cpu"): ("softcap", "relative_bias", "alibi_slopes", "dropout"),
+    ("attention", "cpu"): ("dropout",),
     ("quantized_linear", "cpu"): ("an unpacked weight",),
 }
 

@@ -14,6 +14,8 @@ from tests.kernels.interpreter import interpret
 from tests.kernels.oracle import assert_equals_reference
 from tests.kernels.test_attention import NO_OPTIONS, Case, call, make_inputs, packed
 from weldlm_kernels import attention, explain, use_backend
+from weldlm_kernels.attention import cpu_blocks
+from weldlm_kernels.attention.options import Options
 from weldlm_kernels.backend import Backend
 
 WINDOWED = {
@@ -144,6 +146,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 OPTIONS["all"] |= OPTIONS["alibi"] | OPTIONS["dropout"]
 BIASED = ("bias", "bias-both-ways", "all")
+SCORED = [name for name, options in OPTIONS.items() if "dropout_p" not in options]
 
 
 def call_with(
@@ -159,8 +162,7 @@ def call_with(
     return attend
 
 
-@pytest.mark.parametrize("name", OPTIONS)
-@pytest.mark.parametrize(
+CASES = pytest.mark.parametrize(
     "case",
     [
         Case((9, 0, 30, 5), num_heads=2, num_kv_heads=1, num_behind=2, window=12),
@@ -169,6 +171,40 @@ def call_with(
     ],
     ids=["causal", "full", "fewer-keys"],
 )
+
+
+@pytest.mark.parametrize("most_rows", [8, 256], ids=["many-blocks", "one-block"])
+@pytest.mark.parametrize("name", SCORED)
+@CASES
+def test_cpu_equals_reference_with_other_scores(
+    case: Case, name: str, most_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu_blocks, "_MOST_ROWS", most_rows)
+    inputs = make_inputs(case, torch.float32)
+    if name in BIASED:
+        inputs["table"] = torch.randn(8, 2, generator=torch.Generator().manual_seed(1))
+
+    attend = call_with(case, OPTIONS[name], has_bias=name in BIASED)
+
+    assert_equals_reference(attend, inputs, backend="cpu")
+
+
+def test_biased_scores_of_a_long_sequence_take_a_fixed_amount_of_memory() -> None:
+    offsets = torch.tensor([0, 6000], dtype=torch.int32)
+    x, bias = torch.zeros(6000, 2, 4), torch.zeros(8, 2)
+    options = Options(True, None, 1.0, bias, 20, False, None, None, 0.0, None)
+
+    sizes = [
+        (block.rows.stop - block.rows.start) * (block.keys.stop - block.keys.start) * 2
+        for block in cpu_blocks._blocks(x, x, offsets, offsets, options)
+    ]
+
+    assert max(sizes) <= 2**21
+    assert sum(sizes) < 0.6 * 2 * 6000**2  # keys behind a query take no part
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name not in SCORED])
+@CASES
 def test_recomputed_gradients_are_those_of_the_reference(case: Case, name: str) -> None:
     inputs = make_inputs(case, torch.float32)
     attend = call_with(case, OPTIONS[name], has_bias=name in BIASED)
@@ -261,27 +297,27 @@ def test_options_compile_without_a_graph_break() -> None:
     )
 
 
-def test_softcap_takes_the_reference_and_says_so() -> None:
+def test_dropout_takes_the_reference_and_says_so() -> None:
     case = Case((9, 3))
     inputs = make_inputs(case, torch.float32)
 
-    out, _ = attention(**inputs, **packed(case), softcap=2.0)
+    out, _ = attention(**inputs, **packed(case), **OPTIONS["dropout"])
 
     with use_backend("reference"):
-        expected, _ = attention(**inputs, **packed(case), softcap=2.0)
+        expected, _ = attention(**inputs, **packed(case), **OPTIONS["dropout"])
     (choice,) = [choice for choice in explain() if choice.op == "attention"]
-    assert "the reference for softcap" in choice.reason
+    assert "the reference for dropout" in choice.reason
     assert torch.equal(out, expected)
 
 
-def test_forcing_softcap_onto_a_backend_without_it_raises() -> None:
+def test_forcing_dropout_onto_a_backend_without_it_raises() -> None:
     case = Case((9, 3))
 
     with (
         use_backend("cpu"),
-        pytest.raises(RuntimeError, match="cpu backend, but softcap has no kernel there"),
+        pytest.raises(RuntimeError, match="cpu backend, but dropout has no kernel there"),
     ):
-        attention(**make_inputs(case, torch.float32), **packed(case), softcap=2.0)
+        attention(**make_inputs(case, torch.float32), **packed(case), **OPTIONS["dropout"])
 
 
 @pytest.mark.parametrize("name", ["k", "v"])

@@ -93,14 +93,7 @@ def _dispatch(
         options = options._replace(window=None)  # no two tokens are that far apart
     if options.dropout_p == 0.0:
         options = options._replace(dropout_seed=None)
-    optional = {
-        "window": options.window,
-        "relative_bias": options.relative_bias,
-        "alibi_slopes": options.alibi_slopes,
-        "softcap": options.softcap,
-        "dropout": options.dropout_seed,
-    }
-    used = tuple(name for name, value in optional.items() if value is not None)
+    used = () if options.dropout_seed is None else ("dropout",)
     backend: str = choose("attention", q, used)
     if backend == "reference" and choose("attention", q) != "reference":
         backend = "recomputed"  # only an option is missing there

@@ -5,7 +5,8 @@ together, as views of the packed tensors. Its causal mask aligns the first query
 and ours the last with the last; the two agree where both lengths are equal. Every other case is cut
 into parts that need that mask or none: attention over two sets of keys is the mean of the attention
 over each, weighted by exp(lse), and the gradients of the parts, given the whole lse, add up. A
-window is cut into rows that share a mask.
+window is cut into rows that share a mask. Biases and a softcap, which the kernel lacks, take
+cpu_blocks.py.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from weldlm_kernels.attention import cpu_blocks
 from weldlm_kernels.attention.offsets import read_offsets
 from weldlm_kernels.attention.options import Options
 
@@ -79,6 +81,8 @@ def attention(
     options: Options,
 ) -> tuple[Tensor, Tensor]:
     """Returns out [T, H, Dv] and lse [H, T]."""
+    if _changes_scores(options):
+        return cpu_blocks.attention(q, k, v, q_offsets, k_offsets, options)
     num_tokens, num_heads, value_dim = *q.shape[:2], v.shape[2]
     q_bounds = read_offsets("q_offsets", q_offsets, num_tokens)
     k_bounds = read_offsets("k_offsets", k_offsets, k.shape[0])
@@ -106,8 +110,10 @@ def attention_backward(
     q_max_length: int,
     k_max_length: int,
     options: Options,
-) -> tuple[Tensor, Tensor, Tensor, None]:
-    """Returns the gradients of q, k and v; there is no bias."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Returns the gradients of q, k, v and the relative bias, where there is one."""
+    if _changes_scores(options):
+        return cpu_blocks.attention_backward(grad_out, q, k, v, lse, q_offsets, k_offsets, options)
     shapes = q.shape, k.shape, v.shape
     q, k, v, grad_out, out = _prepared(q, k, v, grad_out, out)
     grads_q, grads_k, grads_v = [], [], []
@@ -130,6 +136,11 @@ def attention_backward(
         for grads, shape in zip((grads_q, grads_k, grads_v), shapes, strict=True)
     )
     return grad_q, grad_k, grad_v, None
+
+
+def _changes_scores(options: Options) -> bool:
+    extras = options.relative_bias, options.alibi_slopes, options.softcap
+    return any(extra is not None for extra in extras)
 
 
 def _attend(
