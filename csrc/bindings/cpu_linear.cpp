@@ -8,6 +8,7 @@
 #include "bindings/cpu_bindings.hpp"
 #include "cpu/int4_linear.hpp"
 #include "cpu/int8_linear.hpp"
+#include "cpu/linear.hpp"
 
 namespace weldlm::cpu::bindings {
 namespace {
@@ -22,6 +23,19 @@ std::byte* workspace(std::size_t size) {
 }  // namespace
 
 void bind_linear(py::module_& module) {
+  module.def("linear", [](Address x, Address weight, Address bias, Address y,
+                          std::int64_t num_rows, std::int64_t in_features,
+                          std::int64_t out_features) {
+    const Linear layer{.x = pointer<float>(x),
+                       .weight = pointer<float>(weight),
+                       .bias = pointer<float>(bias),
+                       .y = pointer<float>(y),
+                       .num_rows = num_rows,
+                       .in_features = in_features,
+                       .out_features = out_features};
+    const py::gil_scoped_release unlocked;
+    linear(layer);
+  });
   module.def("int8_linear", [](Address x, Address values, Address scales, Address bias, Address y,
                                std::int64_t num_rows, std::int64_t in_features,
                                std::int64_t out_features) {

@@ -6,8 +6,8 @@
 namespace weldlm::cpu {
 
 // y = x W^T + bias, with W packed in 8 bits (packed_weight.hpp). Each row of x is rounded to
-// integers of -127 to 127 with a scale of its own, and the integers are multiplied exactly; so a row
-// of y has the same bits whatever rows stand beside it. A row with NaN or infinity gives NaN.
+// integers of -127 to 127 with a scale of its own, and the integers are multiplied exactly, so that a
+// row of y has the same bits whatever rows stand beside it. A row with NaN or infinity gives NaN.
 struct Int8Linear {
   const float* x;              // [num_rows, in_features]
   const std::uint8_t* values;  // a packed weight

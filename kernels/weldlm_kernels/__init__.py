@@ -9,6 +9,7 @@ from weldlm_kernels.attention import attention
 from weldlm_kernels.backend import Choice, explain, use_backend
 from weldlm_kernels.gated_mlp import activate, activate_gated
 from weldlm_kernels.layer_norm import layer_norm
+from weldlm_kernels.linear import PackedWeight, linear, pack_weight
 from weldlm_kernels.linear_cross_entropy import linear_cross_entropy
 from weldlm_kernels.linear_kl_divergence import linear_kl_divergence
 from weldlm_kernels.paged_attention import paged_attention
@@ -27,6 +28,7 @@ from weldlm_kernels.write_kv import rotary_write_kv, write_kv
 __all__ = [
     "Choice",
     "PackedQuantizedWeight",
+    "PackedWeight",
     "Penalties",
     "QuantizedWeight",
     "activate",
@@ -34,9 +36,11 @@ __all__ = [
     "attention",
     "explain",
     "layer_norm",
+    "linear",
     "linear_cross_entropy",
     "linear_kl_divergence",
     "pack_quantized_weight",
+    "pack_weight",
     "paged_attention",
     "quantize_weight",
     "quantized_linear",

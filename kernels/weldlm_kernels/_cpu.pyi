@@ -117,6 +117,25 @@ def rms_norm_backward(
         block_sums: [ceil(num_rows / rows_per_block), hidden_size], overwritten.
     """
 
+def linear(
+    x: int,
+    weight: int,
+    bias: int,
+    y: int,
+    num_rows: int,
+    in_features: int,
+    out_features: int,
+    /,
+) -> None:
+    """Writes y = x W^T + bias.
+
+    Args:
+        x: [num_rows, in_features].
+        weight: fp32 panels of csrc/cpu/packed_weight.hpp.
+        bias: [out_features] (0: none).
+        y: [num_rows, out_features].
+    """
+
 def int8_linear(
     x: int,
     values: int,

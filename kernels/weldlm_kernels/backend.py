@@ -33,6 +33,7 @@ _CPU_PATHS: dict[str, Literal["compiled", "chunked", "reference", "missing"]] = 
     "rotary": "reference",
     "gated_mlp": "reference",
     "sampling": "missing",
+    "linear": "compiled",
     "quantized_linear": "compiled",
     "linear_cross_entropy": "compiled",
     "linear_kl_divergence": "chunked",
@@ -45,6 +46,7 @@ _PLAIN = ("reference", "missing")
 # (operation, backend) -> options that it cannot compute; a call with one takes the reference
 _GAPS: dict[tuple[str, Backend], tuple[str, ...]] = {
     ("attention", "cpu"): ("dropout",),
+    ("linear", "cpu"): ("an unpacked weight",),
     ("quantized_linear", "cpu"): ("an unpacked weight",),
 }
 
@@ -154,7 +156,9 @@ def _cpu_obstacle(op: str, device: str, dtype: torch.dtype) -> str | None:
     return None
 
 
-def _gpu_obstacle(_: str, device: str, dtype: torch.dtype) -> str | None:
+def _gpu_obstacle(op: str, device: str, dtype: torch.dtype) -> str | None:
+    if op == "linear":
+        return "torch's own GEMM is the kernel there; packed weights are for a CPU"
     if not _is_installed("triton"):
         return "Triton is not installed; run: pip install triton"
     if device != "cuda" and not _is_interpreting():

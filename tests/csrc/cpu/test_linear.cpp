@@ -11,6 +11,7 @@
 #include "cpu/dispatch.hpp"
 #include "cpu/int4_linear.hpp"
 #include "cpu/int8_linear.hpp"
+#include "cpu/linear.hpp"
 #include "cpu/packed_weight.hpp"
 #include "torch_cpu.hpp"
 
@@ -58,6 +59,19 @@ struct Problem {
   std::vector<float> x, bias;
   std::vector<int> weight;
 };
+
+void fp32_is_exact(Size size) {
+  const Problem problem(size, 127);
+  std::vector<float> weight;
+  for (Index panel = 0; panel < panel_count(size.channels); ++panel)
+    for (Index k = 0; k < size.depth; ++k)
+      for (Index channel = 0; channel < 16; ++channel)
+        weight.push_back(0.5f * static_cast<float>(problem.integer(panel * 16 + channel, k)));
+  const auto y = std::make_unique<float[]>(Problem::at(size.rows * size.channels));
+  linear({problem.x.data(), weight.data(), problem.bias.data(), y.get(), size.rows, size.depth,
+          size.channels});
+  problem.check_result(y);
+}
 
 void int8_is_exact(Size size) {
   const Problem problem(size, 127);
@@ -107,12 +121,17 @@ void int4_is_exact(Size size, Index group_size, bool has_zeros) {
 void products_are_exact() {
   for (const Index rows : {1, 2, 3, 6, 7, 17})
     for (const Index channels : {1, 15, 16, 17, 50}) {
-      for (const Index depth : {1, 4, 7, 33, 130}) int8_is_exact({rows, channels, depth});
+      for (const Index depth : {1, 4, 7, 33, 130, 513}) {
+        fp32_is_exact({rows, channels, depth});
+        int8_is_exact({rows, channels, depth});
+      }
       for (const Index group_size : {32, 64, 128}) {
         int4_is_exact({rows, channels, 128}, group_size, false);
         int4_is_exact({rows, channels, 256}, group_size, true);
       }
     }
+  fp32_is_exact({0, 5, 8});
+  fp32_is_exact({9, 700, 300});
   int8_is_exact({0, 5, 8});
   int4_is_exact({0, 5, 64}, 32, false);
   int8_is_exact({9, 700, 300});

@@ -1,0 +1,7 @@
+#include "cpu/linear_tile.hpp"
+
+namespace weldlm::cpu {
+
+const LinearPanels linear_panels_avx512 = multiply_panels;
+
+}  // namespace weldlm::cpu
