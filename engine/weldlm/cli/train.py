@@ -14,6 +14,7 @@ from weldlm.cli.vocabulary import DEFAULT_VOCAB_SIZE, learn_tokenizer, vocab_siz
 from weldlm.train_settings import TrainSettings
 
 if TYPE_CHECKING:
+    from weldlm.callbacks import Callback
     from weldlm.config import ModelConfig
     from weldlm.data.prepare import Corpus
     from weldlm.heads import Model
@@ -68,6 +69,8 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--mean-span", type=float, help="Tokens behind a sentinel of encoder-decoders.  [default: 3]"
 )
+@click.option("--tensorboard", is_flag=True, help="Write OUT/tensorboard too.")
+@click.option("--profile", is_flag=True, help="Write OUT/trace.json, a Chrome trace of 3 steps.")
 @settings_options(TrainSettings)
 @config_option
 def train(
@@ -83,6 +86,8 @@ def train(
     hidden_share: float | None,
     whole_words: bool,
     mean_span: float | None,
+    tensorboard: bool,
+    profile: bool,
     **options: Any,
 ) -> int:
     """Train a language model on text.
@@ -120,7 +125,21 @@ def train(
     if folder is None:
         config = adapt_config(config, corpus.tokenizer)
     built = _build_model(config, folder, settings, device)
-    return _fit(built, corpus, settings, hidden, out, resume)
+    callbacks = _callbacks(out, tensorboard=tensorboard, profile=profile)
+    return _fit(built, corpus, settings, hidden, out, resume, callbacks)
+
+
+def _callbacks(out: Path, *, tensorboard: bool, profile: bool) -> "list[Callback]":
+    from weldlm.profile_callback import ProfileCallback
+    from weldlm.progress import progress_callback
+    from weldlm.tensorboard_callback import TensorBoardCallback
+
+    callbacks: list[Callback] = [progress_callback()]
+    if tensorboard:
+        callbacks.append(TensorBoardCallback(out / "tensorboard"))
+    if profile:
+        callbacks.append(ProfileCallback(out / "trace.json"))
+    return callbacks
 
 
 def _prepare(
@@ -220,9 +239,9 @@ def _fit(
     hidden: "PretrainSettings",
     out: Path,
     resume: bool,
+    callbacks: "list[Callback]",
 ) -> int:
     from weldlm.pretraining import build_objective
-    from weldlm.progress import progress_callback
     from weldlm.trainer import Trainer
 
     trainer = Trainer(
@@ -232,7 +251,7 @@ def _fit(
         out,
         objective=build_objective(model.config, corpus.tokenizer, hidden, seed=settings.seed),
         valid=corpus.valid,
-        callbacks=[progress_callback()],
+        callbacks=callbacks,
     )
     # "auto": a run may have been stopped before its first checkpoint
     result = trainer.fit(resume="auto" if resume else False)
