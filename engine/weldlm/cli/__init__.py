@@ -19,8 +19,10 @@ from weldlm.cli.chat import chat
 from weldlm.cli.convert import convert
 from weldlm.cli.demo import demo
 from weldlm.cli.doctor import doctor
+from weldlm.cli.finetune import finetune
 from weldlm.cli.generate import generate
 from weldlm.cli.info import info
+from weldlm.cli.predict import predict
 from weldlm.cli.tokenizer import tokenizer
 from weldlm.cli.train import train
 from weldlm.interrupt import Terminated, catch_sigterm
@@ -79,7 +81,21 @@ def _add_traceback(command: click.Command) -> None:
         command.params.append(option)
 
 
-for command in (demo, tokenizer, train, generate, chat, info, convert, backends, doctor):
+_COMMANDS = (
+    demo,
+    tokenizer,
+    train,
+    finetune,
+    predict,
+    generate,
+    chat,
+    info,
+    convert,
+    backends,
+    doctor,
+)
+
+for command in _COMMANDS:
     _add_traceback(command)
     weldlm.add_command(command)
 

@@ -1,0 +1,136 @@
+"""`weldlm finetune`: from labelled rows and a pretrained model to a model for a task."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from weldlm.cli.model_folder import default_device, draw_curve
+from weldlm.cli.options import device_option, given
+
+__all__ = ["finetune"]
+
+_TASKS = ("sentiment", "classify", "tokens", "qa", "regression", "seq2seq", "instruct")
+_PATH = click.Path(path_type=Path)
+_TRAINING = (
+    "epochs",
+    "steps",
+    "lr",
+    "rows_per_step",
+    "micro_batch_rows",
+    "micro_batch_tokens",
+    "warmup_steps",
+    "weight_decay",
+    "dtype",
+)
+
+
+@click.command(short_help="Fine-tune a model for a task.")
+@click.option("--task", required=True, type=click.Choice(_TASKS), help="What the rows are for.")
+@click.option("--model", required=True, type=_PATH, help="Model folder or file to start from.")
+@click.option(
+    "--data",
+    required=True,
+    type=_PATH,
+    help="Rows: .tsv, .csv, .jsonl, .conll, SQuAD .json, plain or .gz, or a folder of them.",
+)
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder to make."
+)
+@click.option("--seed", type=int, help="Of a new head and the order of rows.  [default: 0]")
+@click.option("--held-out", type=float, help="Share of the rows to judge on.  [default: 0.1]")
+@click.option("--held-out-data", type=_PATH, help="Rows to judge on, in place of --held-out.")
+@click.option("--valid", type=float, help="Share that chooses the best epoch.  [default: 0.1]")
+@click.option(
+    "--text-column", "text_columns", multiple=True, help="Name, or number from 1; twice for a pair."
+)
+@click.option("--label-column", help="Name, or number from 1.")
+@click.option(
+    "--class-weights",
+    type=click.Choice(["equal", "balanced"]),
+    help="balanced: rare labels weigh as much as frequent ones.  [default: equal]",
+)
+@click.option(
+    "--patience", type=int, help="Epochs without a better result that end the run.  [default: 2]"
+)
+@click.option(
+    "--too-long",
+    type=click.Choice(["error", "truncate", "split"]),
+    help="What becomes of rows that the model cannot take whole.  [default: error; split for qa]",
+)
+@click.option(
+    "--max-length", type=int, help="Most tokens of a sequence.  [default: the model's; 384 for qa]"
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "skip"]),
+    help="What becomes of bad rows.  [default: stop]",
+)
+@click.option("--epochs", type=float, help="Times that all rows are seen.  [default: the task's]")
+@click.option("--steps", type=int, help="Optimizer steps, in place of --epochs.")
+@click.option("--lr", type=float, help="Peak learning rate.  [default: the task's]")
+@click.option("--rows-per-step", type=int, help="Rows of an optimizer step.  [default: the task's]")
+@click.option("--micro-batch-rows", type=int, help="Rows in one forward.")
+@click.option("--micro-batch-tokens", type=int, help="Most tokens in one forward.")
+@click.option("--warmup-steps", type=int, help="Steps of linear rise of the learning rate.")
+@click.option("--weight-decay", type=float, help="On weight matrices.  [default: 0.01]")
+@click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), help="Of products.")
+@click.option("--resume", is_flag=True, help="Go on from the newest valid checkpoint in --out.")
+@device_option
+def finetune(
+    model: Path,
+    data: Path,
+    out: Path,
+    held_out_data: Path | None,
+    resume: bool,
+    device: str | None,
+    **options: Any,
+) -> int:
+    """Fine-tune a model for a task.
+
+    The folder --out receives model/ with the weights of the best epoch, metrics.json with the
+    figures on the rows held out, their predictions, a model card, and the checkpoints of the run.
+    Ctrl-C saves a checkpoint; --resume goes on from it.
+
+    \b
+    Examples:
+      weldlm finetune --task sentiment --model MiniLM/ --data reviews.tsv --out run
+      weldlm finetune --task tokens --model MiniLM/ --data news.conll --out run
+    """
+    from weldlm.finetune import FinetuneSettings
+    from weldlm.finetune import finetune as run
+    from weldlm.progress import progress_callback
+
+    chosen = given(options)
+    training = {name: chosen.pop(name) for name in _TRAINING if name in chosen}
+    settings = FinetuneSettings(**chosen)
+    _check_folder(out, resume=resume)
+    result = run(
+        model,
+        data,
+        out,
+        settings,
+        heldout=held_out_data,
+        training=training,
+        device=default_device(device),
+        callbacks=[progress_callback()],
+        resume=resume,
+    )
+    draw_curve(out)
+    row: dict[str, Any] = {
+        "step": result.training.step,
+        "checkpoint": str(result.training.checkpoint),
+    }
+    if result.model is not None:
+        row |= {"model": str(result.model), "heldout": result.metrics["heldout"]}
+    click.echo(json.dumps(row))
+    return result.training.exit_code
+
+
+def _check_folder(out: Path, *, resume: bool) -> None:
+    holds_something = out.is_dir() and any(out.iterdir())
+    if resume and not holds_something:
+        raise ValueError(f"{out} holds no run to go on from; leave out --resume to start one")
+    if not resume and holds_something:
+        raise ValueError(f"{out} is not empty; pass --resume to go on, or another --out")
