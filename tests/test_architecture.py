@@ -48,7 +48,7 @@ IMPORT_ORDER = (
     ("transformer", "chat_prompt"),
     ("heads", "muon"),
     ("weights",),
-    ("adapters",),
+    ("adapters", "quantization"),
     (
         "objectives",
         "optim",

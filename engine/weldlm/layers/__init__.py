@@ -11,6 +11,7 @@ from weldlm.layers.context import Cache, LayerContext, Memory, Pages
 from weldlm.layers.embedding import Embedding
 from weldlm.layers.lora import LoraLinear, LoraPair
 from weldlm.layers.norm import LayerNorm, RMSNorm, build_norm
+from weldlm.layers.packed import PackedLinear
 from weldlm.layers.positions import RotaryTable, SinusoidalTable
 from weldlm.layers.quantized import QuantizedLinear, QuantizedTensors
 
@@ -26,6 +27,7 @@ __all__ = [
     "LoraPair",
     "Memory",
     "Mlp",
+    "PackedLinear",
     "Pages",
     "QuantizedLinear",
     "QuantizedTensors",
