@@ -21,12 +21,15 @@ TRAINING = {"lr": 1e-2, "epochs": 4, "rows_per_step": 8, "dtype": "float32"}
 
 
 class StopAfter(Callback):
-    """Asks the run to stop as Ctrl-C does."""
+    """Asks the run to stop as Ctrl-C does, or breaks it off as a crash does: nothing is saved."""
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, step: int, *, is_crash: bool = False) -> None:
         self.step = step
+        self.is_crash = is_crash
 
     def on_step(self, report: StepReport) -> None:
+        if report.step == self.step and self.is_crash:
+            raise RuntimeError("crash")
         if report.step == self.step:
             signal.raise_signal(signal.SIGINT)
 
@@ -89,7 +92,9 @@ def test_sentiment_of_zero_and_one_has_words(tmp_path: Path) -> None:
 def test_an_interrupted_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
     length = {"training": {"epochs": 2}}
     whole = run(tmp_path, "tokens", name="whole", **length)
-    stopped = run(tmp_path, "tokens", callbacks=[StopAfter(17)], **length)
+    with pytest.raises(RuntimeError, match="crash"):  # in the second epoch
+        run(tmp_path, "tokens", callbacks=[StopAfter(15, is_crash=True)], **length)
+    stopped = run(tmp_path, "tokens", callbacks=[StopAfter(17)], resume=True, **length)
 
     resumed = run(tmp_path, "tokens", resume=True, **length)
 
@@ -98,6 +103,23 @@ def test_an_interrupted_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
     assert resumed.metrics["best_checkpoint"] == whole.metrics["best_checkpoint"]
     weights = [tmp_path / name / "model" / "model.safetensors" for name in ("out", "whole")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_bad_rows_are_left_out_and_named_where_asked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tiny_rows(tmp_path / "data", "classify")
+    long = json.dumps({"text": "the " * 99, "label": 1})
+    path.write_text(path.read_text() + "{\n" + long + "\n")
+    tiny_folder(tmp_path / "base", "classify")
+    settings = FinetuneSettings(task="classify", on_error="skip")
+    short = {**TRAINING, "epochs": 1}
+
+    result = finetune(tmp_path / "base", path, tmp_path / "out", settings, training=short)
+
+    assert result.metrics["num_rows"]["skipped"] == 2
+    assert f"left out {path}:121: the line is not valid JSON" in caplog.text
+    assert f"left out {path}:122: the row has 101 tokens; expected at most 64" in caplog.text
 
 
 @pytest.mark.slow

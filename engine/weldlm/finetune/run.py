@@ -1,6 +1,7 @@
 """finetune: from labelled rows and a pretrained model to a model folder that knows its figures."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ __all__ = ["METRICS_FILE", "FinetuneResult", "finetune"]
 METRICS_FILE = "metrics.json"
 MODEL_CARD = "README.md"
 PREDICTIONS_FILE = "predictions.jsonl"
+
+_logger = logging.getLogger(__name__)
 
 _WIDTH = 768  # for which the tasks state their learning rates
 
@@ -82,6 +85,8 @@ def finetune(
     torch.manual_seed(settings.seed)
     body = _load(model, split.record.kind.head, split.labels, device)
     encoded = encode_data(split, tokenizer, body.config, settings)
+    for bad in encoded.bad:
+        _logger.warning("left out %s", bad)
     trainer = _trainer(body, encoded, settings, out, training or {}, callbacks)
     out.mkdir(parents=True, exist_ok=True)
     tokenizer.save(out / "tokenizer.json")  # goes into every checkpoint
@@ -185,6 +190,7 @@ def _figures(
         },
         "steps": result.step,
         "best_checkpoint": None if result.best_checkpoint is None else result.best_checkpoint.name,
+        "skipped": [str(bad) for bad in encoded.bad],
         "labels": list(getattr(encoded.task, "labels", ())),
     }
 
