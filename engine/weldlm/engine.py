@@ -322,8 +322,8 @@ def _products(model: GenerativeModel, limits: BatchLimits) -> AbstractContextMan
         return PackedLinears(model)
     if limits.packs_weights:
         raise ValueError(
-            "packs_weights is True; expected fp32 weights of at most 4 GiB on a CPU, with oneDNN; "
-            "leave it out"
+            "packs_weights is True; expected fp32 weights on a CPU, at most 4 GiB and as "
+            "much memory besides; leave it out"
         )
     return nullcontext()
 

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from weldlm.available_memory import available_bytes
+
 __all__ = ["PackedLinears"]
 
 _MOST_BYTES = 4 << 30  # of a model whose weights are held twice
@@ -34,9 +36,11 @@ class PackedLinears:
     def takes(model: nn.Module) -> bool:
         """Whether its weights can be laid out so, and are few enough to be held twice."""
         weights = list(model.parameters())
+        available = available_bytes("cpu")
+        most = _MOST_BYTES if available is None else min(available, _MOST_BYTES)
         return (
             all(w.device.type == "cpu" and w.dtype == torch.float32 for w in weights)
-            and sum(w.nbytes for w in weights) <= _MOST_BYTES
+            and sum(w.nbytes for w in weights) <= most
             and torch.backends.mkldnn.is_available()
             and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         )

@@ -36,7 +36,6 @@ class Plan:
 
     works: list[Work] = field(default_factory=list)
     copies: list[tuple[int, int]] = field(default_factory=list)  # (source, target) blocks, before
-    entered: list[Group] = field(default_factory=list)
 
 
 class Scheduler:
@@ -156,7 +155,6 @@ class Scheduler:
             num_single = sum(branch.num_missing == 1 for branch in group.live)
             budget = self._take(group, budget - num_single, plan)
             budget -= len(group.source) if group.memory is None else 0
-            plan.entered.append(group)
 
     def _enters(self, group: Group) -> bool:
         """Gives a group rows, if there are blocks for all its tokens and one more a branch."""

@@ -120,9 +120,34 @@ def test_greedy_equals_transformers(name: str, tmp_path: Path) -> None:
     assert ids == [their_greedy_ids(theirs, prompt, 64) for prompt in prompts]
 
 
-def their_greedy_ids(model: object, prompt: list[int], max_tokens: int) -> tuple[int, ...]:
+def test_greedy_with_rules_equals_transformers(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    model, prompts = tiny_model(context_length=128), random_prompts(7, 1, 30)
+    save_pretrained(model, tmp_path)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    settings = SamplingSettings(
+        max_tokens=40, repetition_penalty=1.3, no_repeat_ngram=2, bad_ids=((5,), (8, 9))
+    )
+
+    ids = generated_ids(model, prompts, settings)
+
+    options: dict[str, Any] = {
+        "repetition_penalty": 1.3,
+        "no_repeat_ngram_size": 2,
+        "bad_words_ids": [[5], [8, 9]],
+    }
+    assert ids == [their_greedy_ids(theirs, prompt, 40, **options) for prompt in prompts]
+
+
+def their_greedy_ids(
+    model: object, prompt: list[int], max_tokens: int, **options: Any
+) -> tuple[int, ...]:
     ids = model.generate(  # type: ignore[attr-defined]
-        torch.tensor([prompt]), max_new_tokens=max_tokens, do_sample=False, pad_token_id=0
+        torch.tensor([prompt]),
+        max_new_tokens=max_tokens,
+        do_sample=False,
+        pad_token_id=0,
+        **options,
     )
     return tuple(ids[0, len(prompt) :].tolist())
 

@@ -7,12 +7,14 @@ import torch
 
 from tests.engine.test_generation import random_prompts, uncached
 from tests.engine.tiny_models import tiny_model
+from tests.tolerance import assert_within_tolerance
 from weldlm.batch_limits import BatchLimits
 from weldlm.completion import Completion
 from weldlm.engine import Engine
 from weldlm.generation_request import Request
 from weldlm.heads import CausalLM
 from weldlm.memory import cache_bytes
+from weldlm.packing import PackedBatch
 from weldlm.sampling_settings import SamplingSettings
 
 GREEDY = SamplingSettings(max_tokens=12)
@@ -212,3 +214,31 @@ def test_an_int8_cache_gives_nearly_the_same_scores() -> None:
         for a, b in zip(exact.prompt_logprobs, rounded.prompt_logprobs, strict=True)
     ]
     assert 0 < max(errors) < 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_a_cache_in_16_bits_gives_the_scores_of_one_forward(dtype: torch.dtype) -> None:
+    (prompt,) = random_prompts(30)
+    todo = requests(SamplingSettings(max_tokens=1, prompt_logprobs=0), [prompt])
+    engine = Engine(tiny_model("llama-tiny").to(dtype), None, limits(prefill_chunk=7))
+
+    (found,) = run(engine, todo).values()
+
+    actual = torch.tensor([one.logprob for one in found.prompt_logprobs or ()], dtype=dtype)
+    assert_within_tolerance(
+        "logprobs",
+        actual,
+        whole_logprobs(prompt, dtype, dtype),
+        whole_logprobs(prompt, dtype, torch.float64),
+    )
+
+
+def whole_logprobs(
+    prompt: list[int], weights_dtype: torch.dtype, dtype: torch.dtype
+) -> torch.Tensor:
+    """Of each token behind the first, by a forward without a cache in `dtype`."""
+    model = tiny_model("llama-tiny").to(weights_dtype).to(dtype)
+    with torch.inference_mode():
+        logits = model.logits(PackedBatch.from_sequences([prompt]))
+    scores = logits[:-1].to(torch.promote_types(dtype, torch.float32)).log_softmax(dim=-1)
+    return scores.gather(1, torch.tensor(prompt[1:]).unsqueeze(1)).squeeze(1).to(dtype)

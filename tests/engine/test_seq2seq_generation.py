@@ -85,6 +85,22 @@ def test_greedy_tokens_are_those_of_transformers(tmp_path: Path, name: str) -> N
     assert [list(completion.ids) for completion in found] == expected
 
 
+@pytest.mark.parametrize("name", ["t5", "bart"])
+def test_a_long_target_is_that_of_transformers(tmp_path: Path, name: str) -> None:
+    save_pretrained(lively(ours_of(name, tmp_path / "theirs")), tmp_path / "ours")
+    theirs = type(theirs_of(name)).from_pretrained(tmp_path / "ours").eval()
+    ours, source = ours_again(tmp_path), sources()[1]
+    eos_id = ours.config.eos_id
+    settings = SamplingSettings(max_tokens=63, bad_ids=((eos_id,),) if eos_id is not None else ())
+
+    (found,) = generate(ours, None, [source], settings)
+
+    options: dict[str, Any] = {"max_new_tokens": 63, "min_new_tokens": 63, "use_cache": False}
+    expected = theirs.generate(torch.tensor([source]), do_sample=False, **options)[0, 1:]
+    assert list(found.ids) == expected.tolist()
+    assert len(found.ids) == 63
+
+
 def ours_again(folder: Path) -> Seq2SeqLM:
     from weldlm.weights import load_pretrained
 
