@@ -28,8 +28,9 @@ from torch.optim import Optimizer
 from weldlm.adapters import adapter_names, load_trainable_state, save_adapter, trainable_state
 from weldlm.config import ModelConfig
 from weldlm.disk_space import require_disk_space
+from weldlm.distributed import held_part
 from weldlm.ema import Ema
-from weldlm.heads import Model
+from weldlm.heads import HEADS, Model
 from weldlm.loss_scale import LossScale
 from weldlm.sealed_folder import check_hashes, read_manifest, remove_folder, seal_folder
 from weldlm.train_settings import FREE_TO_CHANGE, TrainSettings
@@ -44,6 +45,7 @@ __all__ = [
     "checkpoint_folder",
     "config_values",
     "newest_valid",
+    "optimizer_tensors",
     "read_state",
     "restore",
     "save_checkpoint",
@@ -112,12 +114,26 @@ def config_values(config: ModelConfig) -> dict[str, Any]:
 
 
 def save_checkpoint(
-    out: Path, state: RunState, *, model: Model, optimizer: Optimizer, ema: Ema | None, keep: int
+    out: Path,
+    state: RunState,
+    *,
+    model: Model,
+    averages: Mapping[str, Tensor],
+    ema: Ema | None,
+    keep: int,
 ) -> Path:
     """Writes the checkpoint of `state.step` and then removes all older ones but `keep - 1`.
 
     The one of the best validation stays. Where there is an average of the weights, it is what the
     model folder holds.
+
+    Args:
+        out: folder of the run.
+        state: of the run.
+        model: with all of its weights.
+        averages: what `optimizer_tensors` gives.
+        ema: an average of the weights.
+        keep: checkpoints that stay.
 
     Raises:
         OSError: it could not be written, for example because the disk is full; the older
@@ -125,7 +141,7 @@ def save_checkpoint(
     """
     folder = checkpoint_folder(out, state.step)
     try:
-        require_disk_space(out, checkpoint_bytes(model, optimizer, ema), "it")
+        require_disk_space(out, checkpoint_bytes(model, averages, ema), "it")
         with seal_folder(folder, replace=True) as draft:
             draft.about.update(kind=_KIND, version=_VERSION, step=state.step)
             with nullcontext() if ema is None else ema.applied():
@@ -135,7 +151,7 @@ def save_checkpoint(
             inside = draft.path / "state"
             inside.mkdir()
             (inside / "run.json").write_text(state.to_json(), encoding="utf-8")
-            save_file(_optimizer_tensors(model, optimizer), inside / "optimizer.safetensors")
+            save_file(dict(averages), inside / "optimizer.safetensors")
             save_file(_rng_tensors(_device(model)), inside / "rng.safetensors")
             if ema is not None:
                 save_file(ema.weights(), inside / "weights.safetensors")
@@ -150,9 +166,9 @@ def save_checkpoint(
     return folder
 
 
-def checkpoint_bytes(model: Model, optimizer: Optimizer, ema: Ema | None) -> int:
+def checkpoint_bytes(model: Model, averages: Mapping[str, Tensor], ema: Ema | None) -> int:
     """What a checkpoint takes: weights, what the optimizer keeps of each, and their averages."""
-    tensors = [*model.parameters(), *_optimizer_tensors(model, optimizer).values()]
+    tensors = [*model.parameters(), *averages.values()]
     tensors += [] if ema is None else ema.weights().values()
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
@@ -222,8 +238,9 @@ def _restore_weights(checkpoint: Path, model: Model) -> None:
     if is_of_adapters:
         load_trainable_state(model, load_file(checkpoint / _TRAINED))
         return
-    saved = load_pretrained(checkpoint, type(model), labels=model.config.labels)
-    model.load_state_dict(saved.state_dict())
+    saved = load_pretrained(checkpoint, HEADS[model.kind], labels=model.config.labels).state_dict()
+    held = model.state_dict()
+    model.load_state_dict({name: held_part(saved[name], held[name]) for name in held})
 
 
 def check_same_run(saved: RunState, now: RunState, *, where: Path) -> None:
@@ -287,7 +304,7 @@ def _device(model: Model) -> torch.device:
     return next(model.parameters()).device
 
 
-def _optimizer_tensors(model: Model, optimizer: Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(model: Model, optimizer: Optimizer) -> dict[str, Tensor]:
     """The optimizer's tensors as `<parameter>/<entry>`."""
     return {
         f"{name}/{entry}": value
@@ -308,7 +325,8 @@ def _restore_optimizer(tensors: dict[str, Tensor], model: Model, optimizer: Opti
     for key, value in tensors.items():
         name, _, entry = key.rpartition("/")
         # cloned: a tensor that safetensors maps from the file need not be aligned in memory
-        state.setdefault(index[id(weights[name])], {})[entry] = value.clone()
+        part = held_part(value, weights[name]).clone()
+        state.setdefault(index[id(weights[name])], {})[entry] = part
     optimizer.load_state_dict(
         {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
     )

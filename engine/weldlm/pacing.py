@@ -64,7 +64,7 @@ def _time_step(
     begin = time.perf_counter()
     set_learning_rate(optimizer, 0.0)
     optimizer.zero_grad(set_to_none=True)
-    share = draw_share(data, step, replica.ranks)
+    share = draw_share(data, step, replica)
     loss = accumulate_gradients(
         replica.module, share.batches, dtype=settings.dtype, before_last=replica.gathering
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from weldlm.distributed import Ranks
+from weldlm.distributed import Replica
 from weldlm.objectives import MicroBatch
 from weldlm.training_data import TrainingData
 
@@ -20,12 +20,17 @@ class StepShare:
     labels_per_rank: float  # by which a rank divides its loss, so that the ranks' mean is exact
 
 
-def draw_share(data: TrainingData, step: int, ranks: Ranks) -> StepShare:
+def draw_share(data: TrainingData, step: int, replica: Replica) -> StepShare:
     """Draws the share of this rank and counts those of all."""
+    ranks = replica.ranks
     batches = data.micro_batches(step, ranks.rank, ranks.world_size)
-    num_labels, num_tokens = ranks.total(
-        sum(batch.num_labels for batch in batches), sum(batch.num_tokens for batch in batches)
+    counts = ranks.gather(
+        sum(batch.num_labels for batch in batches),
+        sum(batch.num_tokens for batch in batches),
+        len(batches),
     )
-    return StepShare(
-        step, batches, int(num_labels), int(num_tokens), max(num_labels, 1) / ranks.world_size
-    )
+    num_labels, num_tokens, most_batches = zip(*counts, strict=True)
+    if replica.is_sharded:
+        batches += [data.no_samples()] * (int(max(most_batches)) - len(batches))
+    per_rank = max(sum(num_labels), 1) / ranks.world_size
+    return StepShare(step, batches, int(sum(num_labels)), int(sum(num_tokens)), per_rank)

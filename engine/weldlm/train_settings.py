@@ -10,7 +10,7 @@ __all__ = ["OnTrouble", "OptimizerName", "Parallel", "Schedule", "TrainSettings"
 
 OnTrouble = Literal["stop", "skip", "roll_back"]
 OptimizerName = Literal["adamw", "muon", "adafactor"]
-Parallel = Literal["auto", "none", "ddp"]
+Parallel = Literal["auto", "none", "ddp", "fsdp"]
 Schedule = Literal["cosine", "linear", "wsd", "inverse_sqrt", "constant"]
 
 

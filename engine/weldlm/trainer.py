@@ -36,7 +36,7 @@ from weldlm.metrics import MetricsFile
 from weldlm.objectives import CausalLMObjective, ExampleSet, TokenObjective
 from weldlm.optim import build_optimizer
 from weldlm.pacing import count_affordable_steps
-from weldlm.precision import resolve_dtype
+from weldlm.precision import Dtype, resolve_dtype
 from weldlm.sealed_folder import lock_folder, remove_drafts
 from weldlm.train_settings import OptimizerName, TrainSettings
 from weldlm.training_data import ExampleBatches, TokenRows, TrainingData
@@ -125,7 +125,9 @@ class Trainer:
 
     def _train(self, checkpoint: Path | None, stop: StopVote) -> TrainResult:
         set_activation_checkpointing(self.model, self.settings.checkpoint_activations)
-        replica, ranks = build_replica(self.model, stop.ranks), stop.ranks
+        saved = None if checkpoint is None else read_state(checkpoint).settings
+        known = self.settings.changed(dtype=self._dtype(saved))
+        replica, ranks = build_replica(self.model, stop.ranks, known), stop.ranks
         state = self._start_state(checkpoint, replica)
         settings = state.settings
         ranks.ask_first(lambda: self._check_disk(settings, is_new=checkpoint is None))
@@ -223,9 +225,7 @@ class Trainer:
         """Fills in what the settings leave open; a resumed run keeps what it had found out."""
         given = settings = self.settings
         if saved is None:
-            settings = self._count_steps(
-                settings.changed(dtype=resolve_dtype(given.dtype, self._device)), replica
-            )
+            settings = self._count_steps(settings.changed(dtype=self._dtype(saved)), replica)
         else:
             _tell_kept_steps(given, saved)
             settings = settings.changed(
@@ -233,13 +233,20 @@ class Trainer:
                 if given.minutes is None and given.epochs is None
                 else saved.steps,
                 warmup_steps=_first_known(given.warmup_steps, saved.warmup_steps),
-                dtype=saved.dtype if given.dtype == "auto" else given.dtype,
+                dtype=self._dtype(saved),
             )
         tenth = (settings.steps or 0) // 10
         return settings.changed(
             warmup_steps=_first_known(settings.warmup_steps, min(_MOST_WARMUP_STEPS, tenth)),
             save_every=given.save_every or max(tenth, 1),
         )
+
+    def _dtype(self, saved: TrainSettings | None) -> Dtype:
+        given = self.settings.dtype
+        if saved is None:
+            return resolve_dtype(given, self._device)
+        assert saved.dtype != "auto"
+        return saved.dtype if given == "auto" else given
 
     def _count_steps(self, settings: TrainSettings, replica: Replica) -> TrainSettings:
         """Turns a budget of minutes or epochs into steps, where one is given."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import clip_grads_with_norm_
 from torch.optim import Optimizer
 
 from weldlm.callbacks import Callback, EvalReport, StepReport, TrainResult
@@ -17,6 +17,7 @@ from weldlm.checkpoint import (
     Best,
     RunState,
     checkpoint_folder,
+    optimizer_tensors,
     read_state,
     restore,
     save_checkpoint,
@@ -200,7 +201,7 @@ class TrainingLoop:
 
     def _take_share(self, step: int) -> StepShare:
         if self.next_share is None or self.next_share.step != step:
-            self.next_share = draw_share(self.data, step, self.ranks)
+            self.next_share = draw_share(self.data, step, self.replica)
         return self.next_share
 
     def _gradient(self, share: StepShare) -> tuple[float, float]:
@@ -216,12 +217,13 @@ class TrainingLoop:
             num_labels=share.labels_per_rank,
             before_last=self.replica.gathering,
         )
-        gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
         if scale != 1.0:
+            weights = self.model.parameters()
+            gradients = [weight.grad for weight in weights if weight.grad is not None]
             torch._foreach_mul_(gradients, 1.0 / scale)
-        norm = get_total_norm(gradients, foreach=True)
+        norm = self.replica.gradient_norm()
         # while the device works
-        self.next_share = draw_share(self.data, self.state.step + 1, self.ranks)
+        self.next_share = draw_share(self.data, self.state.step + 1, self.replica)
         # the one place where a step waits for the device
         loss, grad_norm = torch.stack([mean.double(), norm.double()]).tolist()
         loss = self.ranks.mean(loss)
@@ -308,12 +310,14 @@ class TrainingLoop:
 
     def _save(self) -> None:
         self.metrics.sync()
+        model = self.replica.whole_model()
+        averages = self.replica.whole_tensors(optimizer_tensors(self.model, self.optimizer))
         checkpoint = self.ranks.ask_first(
             lambda: save_checkpoint(
                 self.out,
                 self.state,
-                model=self.model,
-                optimizer=self.optimizer,
+                model=model,
+                averages=averages,
                 ema=self.ema,
                 keep=self.settings.keep_checkpoints,
             )
@@ -366,12 +370,17 @@ def evaluate(
     loss, num_labels = found
     tokens_per_byte = data.tokens_per_byte
     bits_per_byte = None if tokens_per_byte is None else loss / math.log(2) * tokens_per_byte
-    metrics = {} if judge is None else ranks.ask_first(lambda: _judge(model, judge))
+    metrics = {} if judge is None else _judge(replica, judge)
     return EvalReport(step, loss, bits_per_byte, num_labels, metrics)
 
 
-def _judge(model: Model, judge: Judge) -> dict[str, float]:
-    """What the judge finds, without dropout and gradients."""
+def _judge(replica: Replica, judge: Judge) -> dict[str, float]:
+    """What the judge finds on the first rank, without dropout and gradients."""
+    model = replica.whole_model(next(replica.model.parameters()).device)
+    return replica.ranks.ask_first(lambda: _measure(model, judge))
+
+
+def _measure(model: Model, judge: Judge) -> dict[str, float]:
     was_training = model.training
     model.eval()
     try:

@@ -1,6 +1,7 @@
 """Programs that the tests run on several processes, and what they leave for them to compare."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -14,16 +15,17 @@ from tests.engine.objective_cases import CASES
 from tests.engine.tiny_runs import tiny_shards, tiny_trainer
 from weldlm.callbacks import Callback, StepReport
 from weldlm.data import TokenShards
-from weldlm.distributed import Ranks, StopVote, build_replica, join_ranks
-from weldlm.heads import Model
+from weldlm.distributed import Ranks, Replica, StopVote, build_replica, join_ranks
 from weldlm.interrupt import StopRequest
 from weldlm.objectives import CausalLMObjective
 from weldlm.step_share import draw_share
 from weldlm.token_loss import accumulate_gradients
-from weldlm.train_settings import TrainSettings
+from weldlm.train_settings import Parallel, TrainSettings
 from weldlm.training_data import ExampleBatches, TokenRows, TrainingData
 
 __all__ = [
+    "FIVE",
+    "KINDS",
     "RANKED",
     "WORLD_SIZE",
     "StopAfter",
@@ -38,7 +40,7 @@ __all__ = [
 WORLD_SIZE = 2
 
 # five rows, which two ranks cannot share evenly: one micro-batch on the first, two on the second
-FIVE = TrainSettings(steps=4, rows_per_step=5, row_length=14, micro_batch_rows=2)
+FIVE = TrainSettings(steps=4, rows_per_step=5, row_length=14, micro_batch_rows=2, dtype="float32")
 RANKED = TrainSettings(
     steps=10,
     rows_per_step=3,
@@ -51,7 +53,8 @@ RANKED = TrainSettings(
     dtype="float32",
 )
 
-RUNS = ("alone", "whole", "cut", "two-then-one", "one-then-two")
+KINDS: tuple[Parallel, ...] = ("ddp", "fsdp")
+RUNS = ("whole", "cut", "one-then-two")
 
 Program = Callable[[Path, Ranks], dict[str, Any]]
 
@@ -73,9 +76,9 @@ class StopAfter(Callback):
 def lay_out(folder: Path) -> None:
     """Writes the data of all cases and runs before anything reads them."""
     tiny_shards(folder / "data")
-    for run in RUNS:
-        tiny_shards(folder / run / "data")
-        tiny_shards(folder / run / "valid", seed=1)
+    for run in (folder / kind / run for kind in KINDS for run in RUNS):
+        tiny_shards(run / "data")
+        tiny_shards(run / "valid", seed=1)
 
 
 def run_on_ranks(program: Program, folder: Path) -> list[dict[str, Any]]:
@@ -102,37 +105,44 @@ def build_data(name: str, folder: Path, settings: TrainSettings = FIVE) -> Train
     return ExampleBatches(data, settings, 0)
 
 
-def gradient(name: str, folder: Path, ranks: Ranks) -> tuple[float, dict[str, torch.Tensor]]:
-    """Loss and fp64 gradient of the second step of a case, of all ranks together."""
-    replica = build_replica(CASES[name].model().double(), ranks)
-    share = draw_share(build_data(name, folder), 1, ranks)
+def gradient(
+    name: str, folder: Path, ranks: Ranks, settings: TrainSettings = FIVE
+) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradient of the second step of a case, of all ranks together; fp64 in float32."""
+    model = CASES[name].model()
+    model = model.double() if settings.dtype == "float32" else model
+    replica = build_replica(model, ranks, settings)
+    share = draw_share(build_data(name, folder, settings), 1, replica)
     loss = accumulate_gradients(
         replica.module,
         share.batches,
-        dtype="float32",
+        dtype=settings.dtype,  # type: ignore[arg-type]
         num_labels=share.labels_per_rank,
         before_last=replica.gathering,
     )
-    return ranks.mean(float(loss)), _gradients(replica.model)
-
-
-def _gradients(model: Model) -> dict[str, torch.Tensor]:
-    return {
-        name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None
-    }
+    weights = replica.model.named_parameters()
+    gradients = {name: weight.grad for name, weight in weights if weight.grad is not None}
+    return ranks.mean(float(loss)), replica.whole_tensors(gradients)
 
 
 def sample_ids(name: str, folder: Path, ranks: Ranks) -> list[list[int]]:
     """What this rank takes of each of three steps."""
     data = build_data(name, folder)
-    shares = [draw_share(data, step, ranks) for step in range(3)]
+    replica = Replica(CASES[name].model(), CASES[name].model(), ranks)
+    shares = [draw_share(data, step, replica) for step in range(3)]
     return [[int(i) for batch in share.batches for i in batch.sample_ids] for share in shares]
 
 
-def fit(folder: Path, *, resume: bool = False, stop_on: int | None = None) -> None:
+def fit(
+    folder: Path,
+    *,
+    resume: bool = False,
+    stop_on: int | None = None,
+    settings: TrainSettings = RANKED,
+) -> None:
     """Trains an fp64 model in `folder`, or goes on with it; `stop_on` gets a signal at step 6."""
     callbacks = [] if stop_on is None else [StopAfter(6, stop_on)]
-    trainer = tiny_trainer(folder, settings=RANKED, callbacks=callbacks)
+    trainer = tiny_trainer(folder, settings=settings, callbacks=callbacks)
     trainer.model.double()
     trainer.fit(resume=resume)
 
@@ -145,14 +155,21 @@ def share_of_everything(folder: Path, ranks: Ranks) -> dict[str, Any]:
         "asked": ranks.ask_first(lambda: f"rank {ranks.rank}"),
         "problem": _problem_of_first(ranks),
         "stopped_by": _stopped_by(ranks),
-        "gradients": {name: gradient(name, folder, ranks) for name in CASES},
+        "gradients": {
+            f"{name} {kind}": gradient(name, folder, ranks, FIVE.changed(parallel=kind))
+            for name in CASES
+            for kind in KINDS
+        },
         "sample_ids": {name: sample_ids(name, folder, ranks) for name in CASES},
     }
-    fit(folder / "whole")
-    fit(folder / "cut", stop_on=1)
-    fit(folder / "cut", resume=True)
-    fit(folder / "two-then-one", stop_on=1)
-    fit(folder / "one-then-two", resume=True)
+    for kind in KINDS:
+        settings = RANKED.changed(parallel=kind)
+        fit(folder / kind / "whole", settings=settings)
+        fit(folder / kind / "cut", settings=settings, stop_on=1)
+        if ranks.is_first:
+            shutil.copytree(folder / kind / "cut", folder / kind / "two-then-one")
+        fit(folder / kind / "cut", settings=settings, resume=True)
+        fit(folder / kind / "one-then-two", settings=settings, resume=True)
     return found
 
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from tests.engine.objective_cases import CASES
 from tests.engine.ranked_runs import (
+    KINDS,
     RANKED,
     StopAfter,
     fit,
@@ -43,9 +44,11 @@ def alone(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def found(folder: Path) -> list[dict[str, Any]]:
     """What each of two ranks found; their runs lie in `folder`."""
-    stopped = tiny_trainer(folder / "one-then-two", settings=RANKED, callbacks=[StopAlone()])
-    stopped.model.double()
-    stopped.fit()
+    for kind in KINDS:
+        run = folder / kind / "one-then-two"
+        stopped = tiny_trainer(run, settings=RANKED, callbacks=[StopAlone()])
+        stopped.model.double()
+        stopped.fit()
     return run_on_ranks(share_of_everything, folder)
 
 
@@ -85,14 +88,15 @@ def test_all_ranks_know_the_same(found: list[dict[str, Any]], what: str, expecte
     assert [rank[what] for rank in found] == [expected, expected]
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", CASES)
 def test_loss_and_gradient_equal_one_process(
-    found: list[dict[str, Any]], folder: Path, name: str
+    found: list[dict[str, Any]], folder: Path, name: str, kind: str
 ) -> None:
     expected = gradient(name, folder, Ranks())
 
-    torch.testing.assert_close(found[0]["gradients"][name], expected, rtol=1e-6, atol=1e-9)
-    torch.testing.assert_close(found[1]["gradients"][name], expected, rtol=1e-6, atol=1e-9)
+    loss_and_gradient = found[0]["gradients"][f"{name} {kind}"]
+    torch.testing.assert_close(loss_and_gradient, expected, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -107,14 +111,18 @@ def test_ranks_take_the_samples_of_one_process(
 
 
 @pytest.mark.usefixtures("found")
-def test_run_equals_one_process(folder: Path, alone: Path) -> None:
-    assert_same_weights(folder / "whole" / "out" / LAST, alone / LAST)
-    assert losses(folder / "whole" / "out") == pytest.approx(losses(alone), rel=1e-6)
+@pytest.mark.parametrize("kind", KINDS)
+def test_run_equals_one_process(folder: Path, alone: Path, kind: str) -> None:
+    out = folder / kind / "whole" / "out"
+
+    assert_same_weights(out / LAST, alone / LAST)
+    assert losses(out) == pytest.approx(losses(alone), rel=1e-6)
 
 
 @pytest.mark.usefixtures("found")
-def test_stopped_and_resumed_run_equals_an_uninterrupted_one(folder: Path) -> None:
-    cut, whole = folder / "cut" / "out", folder / "whole" / "out"
+@pytest.mark.parametrize("kind", KINDS)
+def test_stopped_and_resumed_run_equals_an_uninterrupted_one(folder: Path, kind: str) -> None:
+    cut, whole = folder / kind / "cut" / "out", folder / kind / "whole" / "out"
 
     assert (cut / "checkpoint-6").is_dir()  # where only the second rank heard the signal
     assert contents(cut / LAST) == contents(whole / LAST)
@@ -122,17 +130,19 @@ def test_stopped_and_resumed_run_equals_an_uninterrupted_one(folder: Path) -> No
 
 
 @pytest.mark.usefixtures("found")
-def test_saved_by_two_goes_on_with_one(folder: Path, alone: Path) -> None:
-    fit(folder / "two-then-one", resume=True)
+@pytest.mark.parametrize("kind", KINDS)
+def test_saved_by_two_goes_on_with_one(folder: Path, alone: Path, kind: str) -> None:
+    fit(folder / kind / "two-then-one", resume=True)
 
-    out = folder / "two-then-one" / "out"
+    out = folder / kind / "two-then-one" / "out"
     assert_same_weights(out / LAST, alone / LAST)
     assert losses(out) == pytest.approx(losses(alone), rel=1e-6)
 
 
 @pytest.mark.usefixtures("found")
-def test_saved_by_one_goes_on_with_two(folder: Path, alone: Path) -> None:
-    out = folder / "one-then-two" / "out"
+@pytest.mark.parametrize("kind", KINDS)
+def test_saved_by_one_goes_on_with_two(folder: Path, alone: Path, kind: str) -> None:
+    out = folder / kind / "one-then-two" / "out"
 
     assert_same_weights(out / LAST, alone / LAST)
     assert losses(out) == pytest.approx(losses(alone), rel=1e-6)

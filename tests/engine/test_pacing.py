@@ -48,7 +48,7 @@ class Interrupt(Callback):
 def test_steps_fill_the_minutes(
     tmp_path: Path, minutes: float, eval_every: int | None, expected: int
 ) -> None:
-    replica = build_replica(tiny_trainer(tmp_path).model, Ranks())
+    replica = build_replica(tiny_trainer(tmp_path).model, Ranks(), SETTINGS)
     settings = SETTINGS.changed(minutes=minutes, eval_every=eval_every)
     data = rows(tmp_path, settings)
 
@@ -59,7 +59,7 @@ def test_measuring_leaves_model_and_gradients_alone(tmp_path: Path) -> None:
     model = tiny_trainer(tmp_path).model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
-    replica = build_replica(model, Ranks())
+    replica = build_replica(model, Ranks(), SETTINGS)
     count_affordable_steps(replica, rows(tmp_path, SETTINGS), None, SETTINGS)
 
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -5,6 +5,6 @@ together, from numbers that all of them have; files are written by the first.
 """
 
 from weldlm.distributed.ranks import Ranks, StopVote, join_ranks
-from weldlm.distributed.replica import Replica, build_replica
+from weldlm.distributed.replica import Replica, build_replica, held_part
 
-__all__ = ["Ranks", "Replica", "StopVote", "build_replica", "join_ranks"]
+__all__ = ["Ranks", "Replica", "StopVote", "build_replica", "held_part", "join_ranks"]

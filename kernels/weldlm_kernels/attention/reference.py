@@ -56,7 +56,7 @@ def attention(
         lses.append(lse)
     # rows behind the last offset belong to no sequence
     rest = q.shape[0] - q_bounds[-1]
-    outs.append(q.new_zeros(rest, q.shape[1], v.shape[2]))
+    outs.append(q.new_zeros(rest, q.shape[1], v.shape[2]) + _nothing_of(q, k, v, options))
     lses.append(_no_lse(q, rest))
     return torch.cat(outs).to(q.dtype), torch.cat(lses, dim=1)
 
@@ -125,6 +125,13 @@ def _distance(num_queries: int, num_keys: int, device: torch.device) -> Tensor:
     """[T, S], place of the key less that of the query, the last of both at the same place."""
     query = torch.arange(num_queries, device=device).unsqueeze(1) + (num_keys - num_queries)
     return torch.arange(num_keys, device=device) - query
+
+
+def _nothing_of(q: Tensor, k: Tensor, v: Tensor, options: Options) -> Tensor:
+    """A zero through which every input gets a gradient, of zeros, where there is no sequence."""
+    table = options.relative_bias
+    zero = q[:0].sum() + k[:0].sum() + v[:0].sum()
+    return zero if table is None else zero + table[:0].sum()
 
 
 def _no_lse(q: Tensor, num_queries: int) -> Tensor:
