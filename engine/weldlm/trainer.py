@@ -8,7 +8,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Literal
 
@@ -111,7 +111,7 @@ class Trainer:
         result, told = None, self.callbacks
         try:
             with ExitStack() as stack:
-                ranks = stack.enter_context(self._join_ranks())
+                ranks = stack.enter_context(join_ranks(self._device, self.settings.parallel))
                 told = self._told(ranks)
                 ranks.ask_first(lambda: stack.enter_context(lock_folder(self.out)))
                 stop = stack.enter_context(catch_signals())
@@ -159,11 +159,6 @@ class Trainer:
                 checkpoint=checkpoint,
             )
             return loop.run()
-
-    def _join_ranks(self) -> AbstractContextManager[Ranks]:
-        if self.settings.parallel == "none":
-            return nullcontext(Ranks())
-        return join_ranks(self._device)
 
     def _told(self, ranks: Ranks) -> tuple[Callback, ...]:
         return tuple(

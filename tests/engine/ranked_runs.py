@@ -35,6 +35,7 @@ __all__ = [
     "lay_out",
     "run_on_ranks",
     "sample_ids",
+    "scores",
 ]
 
 WORLD_SIZE = 2
@@ -133,6 +134,15 @@ def sample_ids(name: str, folder: Path, ranks: Ranks) -> list[list[int]]:
     return [[int(i) for batch in share.batches for i in batch.sample_ids] for share in shares]
 
 
+def scores(name: str, folder: Path, ranks: Ranks) -> torch.Tensor | None:
+    """The logits of a whole copy of a sharded model, on the first rank."""
+    replica = build_replica(CASES[name].model(), ranks, FIVE.changed(parallel="fsdp"))
+    model = replica.whole_model()
+    source, target, _labels = build_data(name, folder).micro_batches(0)[0].arguments
+    with torch.no_grad():
+        return model.logits(source, target) if ranks.is_first else None  # type: ignore[operator]
+
+
 def fit(
     folder: Path,
     *,
@@ -160,6 +170,7 @@ def share_of_everything(folder: Path, ranks: Ranks) -> dict[str, Any]:
             for name in CASES
             for kind in KINDS
         },
+        "scores": scores("seq2seq", folder, ranks),
         "sample_ids": {name: sample_ids(name, folder, ranks) for name in CASES},
     }
     for kind in KINDS:

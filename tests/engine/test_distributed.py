@@ -1,6 +1,9 @@
 """Two processes do what one does: the same samples, loss, gradient, and checkpoints for either."""
 
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from tests.engine.ranked_runs import (
     lay_out,
     run_on_ranks,
     sample_ids,
+    scores,
     share_of_everything,
 )
 from tests.engine.tiny_runs import contents, metrics, tiny_trainer
@@ -99,6 +103,14 @@ def test_loss_and_gradient_equal_one_process(
     torch.testing.assert_close(loss_and_gradient, expected, rtol=1e-6, atol=1e-9)
 
 
+def test_whole_copy_of_a_sharded_model_computes_the_same(
+    found: list[dict[str, Any]], folder: Path
+) -> None:
+    expected = scores("seq2seq", folder, Ranks())
+
+    assert torch.equal(found[0]["scores"], expected)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_ranks_take_the_samples_of_one_process(
     found: list[dict[str, Any]], folder: Path, name: str
@@ -157,3 +169,21 @@ def test_incomplete_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         join_ranks("cpu"),
     ):
         pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_command_trains_under_torchrun(tmp_path: Path, kind: str) -> None:
+    corpus = "".join(f"def f{n}(x):\n    return x + {n}\n\n" for n in range(200))
+    (tmp_path / "corpus.txt").write_text(corpus)
+    options = ("--steps=4", "--context-length=32", "--rows-per-step=3", "--vocab-size=300")
+    weldlm = ("-m", "weldlm", "train", "--data=corpus.txt", "--dtype=float32", *options)
+
+    ranked = ("-m", "torch.distributed.run", "--nproc-per-node=2", *weldlm, f"--parallel={kind}")
+    for command, out in ((weldlm, "one"), (ranked, "two")):
+        environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
+        arguments = [sys.executable, *command, f"--out={out}"]
+        subprocess.run(arguments, cwd=tmp_path, env=environment, check=True, timeout=240)
+
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+    assert (tmp_path / "two" / "model" / "model.safetensors").is_file()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from weldlm.callbacks import Callback
     from weldlm.config import ModelConfig
     from weldlm.data.prepare import Corpus
+    from weldlm.distributed import Ranks
     from weldlm.heads import Model
     from weldlm.pretraining import PretrainSettings
     from weldlm.tokenizer import Tokenizer
@@ -24,6 +26,17 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """What a run is made from."""
+
+    data: Path
+    out: Path  # folder of the run
+    held_out: float
+    tokenizer_path: Path | None
+    vocab_size: int | None
 
 
 @click.command(short_help="Train a language model on text.")
@@ -101,32 +114,49 @@ def train(
       weldlm train --data corpus.txt --out run --model bert-tiny --epochs 3 --hidden-share 0.3
       weldlm train --config run.toml --lr 1e-3
     """
-    from weldlm.pretraining import PretrainSettings, adapt_config, build_objective
+    from weldlm.distributed import join_ranks
+    from weldlm.pretraining import PretrainSettings
 
     settings = TrainSettings(**given(options))
     asked = given({"hidden_share": hidden_share, "mean_span": mean_span})
     hidden = PretrainSettings(whole_words=whole_words, **asked)
-    _check_folder(out, resume=resume)
     device = default_device(device)
+    texts = _Texts(data, out, held_out, tokenizer_path, vocab_size)
+    with join_ranks(device, settings.parallel) as ranks:
+        ranks.ask_first(lambda: _check_folder(out, resume=resume))
+        built, corpus = _build(model, context_length, texts, settings, hidden, device, ranks)
+        callbacks = _callbacks(out, tensorboard=tensorboard, profile=profile)
+        return _fit(built, corpus, settings, hidden, out, resume, ranks, callbacks)
+
+
+def _build(
+    model: str,
+    context_length: int | None,
+    texts: _Texts,
+    settings: TrainSettings,
+    hidden: "PretrainSettings",
+    device: str,
+    ranks: "Ranks",
+) -> tuple["Model", "Corpus"]:
+    from weldlm.pretraining import adapt_config, build_objective
+
     config, folder = _find_model(model, context_length)
     _check_lengths(settings, config)
-    if folder is not None and (tokenizer_path or vocab_size):
+    if folder is not None and (texts.tokenizer_path or texts.vocab_size):
         raise click.UsageError(
             "--tokenizer and --vocab-size are of new models; the model's own is taken"
         )
-    tokenizer_path = tokenizer_path or folder
-    tokenizer = None if tokenizer_path is None else load_tokenizer(tokenizer_path)
+    path = texts.tokenizer_path or folder
+    tokenizer = None if path is None else load_tokenizer(path)
     _check_memory(
-        config, settings, device, vocab_size if tokenizer is None else tokenizer.vocab_size
+        config, settings, device, texts.vocab_size if tokenizer is None else tokenizer.vocab_size
     )
     if tokenizer is not None:
         build_objective(config, tokenizer, hidden, seed=settings.seed)  # names what it lacks
-    corpus = _prepare(config, data, out, held_out, tokenizer, vocab_size)
+    corpus = _prepare_once(config, texts, tokenizer, ranks)
     if folder is None:
         config = adapt_config(config, corpus.tokenizer)
-    built = _build_model(config, folder, settings, device)
-    callbacks = _callbacks(out, tensorboard=tensorboard, profile=profile)
-    return _fit(built, corpus, settings, hidden, out, resume, callbacks)
+    return _build_model(config, folder, settings, device), corpus
 
 
 def _callbacks(out: Path, *, tensorboard: bool, profile: bool) -> "list[Callback]":
@@ -142,23 +172,28 @@ def _callbacks(out: Path, *, tensorboard: bool, profile: bool) -> "list[Callback
     return callbacks
 
 
-def _prepare(
-    config: "ModelConfig",
-    data: Path,
-    out: Path,
-    held_out: float,
-    tokenizer: "Tokenizer | None",
-    vocab_size: int | None,
+def _prepare_once(
+    config: "ModelConfig", texts: _Texts, tokenizer: "Tokenizer | None", ranks: "Ranks"
 ) -> "Corpus":
+    """The first rank prepares the corpus; the others wait, then read it."""
+    from weldlm.data.prepare import open_corpus
+
+    prepared: list[Corpus] = []
+    ranks.ask_first(lambda: prepared.append(_prepare(config, texts, tokenizer)))
+    return prepared[0] if ranks.is_first else open_corpus(texts.out)
+
+
+def _prepare(config: "ModelConfig", texts: _Texts, tokenizer: "Tokenizer | None") -> "Corpus":
     from weldlm.data.corpus import read_documents, standard_library
     from weldlm.data.prepare import prepare_corpus
     from weldlm.pretraining import tokenizer_options
 
+    data, vocab_size = texts.data, texts.vocab_size
     learn = partial(learn_tokenizer, vocab_size=vocab_size, **tokenizer_options(config))
     return prepare_corpus(
         standard_library() if str(data) == "stdlib" else list(read_documents(data)),
-        out,
-        held_out=held_out,
+        texts.out,
+        held_out=texts.held_out,
         tokenizer=learn if tokenizer is None else tokenizer,
         vocabulary=_describe_vocabulary(tokenizer, vocab_size),
         has_frame=config.is_decoder,
@@ -239,10 +274,13 @@ def _fit(
     hidden: "PretrainSettings",
     out: Path,
     resume: bool,
+    ranks: "Ranks",
     callbacks: "list[Callback]",
 ) -> int:
+    from weldlm.heads import HEADS
     from weldlm.pretraining import build_objective
     from weldlm.trainer import Trainer
+    from weldlm.weights import load_pretrained
 
     trainer = Trainer(
         model,
@@ -255,8 +293,12 @@ def _fit(
     )
     # "auto": a run may have been stopped before its first checkpoint
     result = trainer.fit(resume="auto" if resume else False)
+    if not ranks.is_first:
+        return result.exit_code
     row = {"step": result.step, "checkpoint": str(result.checkpoint)}
     if not result.is_interrupted:
+        if settings.parallel == "fsdp" and ranks.world_size > 1:  # it is in parts
+            model = load_pretrained(result.checkpoint, HEADS[model.kind])
         keep_model(model, corpus.tokenizer, out / "model")
         row["model"] = str(out / "model")
     draw_curve(out)

@@ -17,7 +17,14 @@ from weldlm.data.shards import TokenShards, create_shards
 from weldlm.sealed_folder import lock_folder
 from weldlm.tokenizer import RaggedIds, Tokenizer
 
-__all__ = ["Corpus", "frame_documents", "hold_out", "prepare_corpus", "tokenize_documents"]
+__all__ = [
+    "Corpus",
+    "frame_documents",
+    "hold_out",
+    "open_corpus",
+    "prepare_corpus",
+    "tokenize_documents",
+]
 
 _DOCUMENTS_AT_ONCE = 512
 # below the folder of a run
@@ -85,6 +92,16 @@ def prepare_corpus(
             TokenShards.open(folder / _TRAIN, verify=is_prepared),
             TokenShards.open(folder / _VALID, verify=is_prepared) if rest else None,
         )
+
+
+def open_corpus(folder: Path) -> Corpus:
+    """Reads what `prepare_corpus` wrote, without a look at the documents."""
+    valid = folder / _VALID
+    return Corpus(
+        Tokenizer.from_file(folder / _TOKENIZER),
+        TokenShards.open(folder / _TRAIN),
+        TokenShards.open(valid) if valid.is_dir() else None,
+    )
 
 
 def _write(

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from weldlm.interrupt import StopRequest
+from weldlm.train_settings import Parallel
 
 __all__ = ["Ranks", "StopVote", "join_ranks"]
 
@@ -102,7 +103,7 @@ class StopVote:
 
 
 @contextmanager
-def join_ranks(device: torch.device | str) -> Iterator[Ranks]:
+def join_ranks(device: torch.device | str, parallel: Parallel = "auto") -> Iterator[Ranks]:
     """Yields this process among those of its run.
 
     A process group that is there is used as it is; else one is made where torchrun's environment
@@ -110,10 +111,14 @@ def join_ranks(device: torch.device | str) -> Iterator[Ranks]:
 
     Args:
         device: that trains; its kind decides how gradients travel.
+        parallel: "none" leaves every process alone.
 
     Raises:
         ValueError: the environment says only a part of what is needed.
     """
+    if parallel == "none":
+        yield Ranks()
+        return
     is_ours = not dist.is_initialized() and _asks_for_ranks()
     if is_ours:
         _join(torch.device(device))
