@@ -98,10 +98,12 @@ def finetune(
       weldlm finetune --task sentiment --model MiniLM/ --data reviews.tsv --out run
       weldlm finetune --task tokens --model MiniLM/ --data news.conll --out run
     """
+    from weldlm.distributed import require_one_process
     from weldlm.finetune import FinetuneSettings
     from weldlm.finetune import finetune as run
     from weldlm.progress import progress_callback
 
+    require_one_process("weldlm finetune")
     chosen = given(options)
     training = {name: chosen.pop(name) for name in _TRAINING if name in chosen}
     settings = FinetuneSettings(**chosen)

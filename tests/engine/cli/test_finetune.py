@@ -98,3 +98,16 @@ def test_an_output_that_is_there_is_kept(folder: Path, tmp_path: Path) -> None:
 
     assert run("predict", folder / "run", *files) == 2
     assert (tmp_path / "out.jsonl").read_text() == "mine"
+
+
+def test_several_processes_are_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    files = ("--model", folder / "base", "--data", tiny_rows(folder / "more", "classify"))
+
+    code = run("finetune", "--task", "classify", *files, "--out", folder / "ranked")
+
+    assert code == 2
+    assert "WORLD_SIZE is 2, but weldlm finetune runs in one process" in capsys.readouterr().err
+    assert not (folder / "ranked").exists()
