@@ -138,4 +138,6 @@ PYBIND11_MODULE(_cpu, module) {
   bind_rms_norm(module);
   bind_linear(module);
   bind_paged_attention(module);
+  bind_rotary(module);
+  bind_write_kv(module);
 }

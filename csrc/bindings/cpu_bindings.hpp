@@ -20,5 +20,7 @@ T* pointer(Address address) noexcept {
 
 void bind_linear(py::module_& module);
 void bind_paged_attention(py::module_& module);
+void bind_rotary(py::module_& module);
+void bind_write_kv(py::module_& module);
 
 }  // namespace weldlm::cpu::bindings

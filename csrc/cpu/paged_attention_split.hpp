@@ -1,11 +1,11 @@
 #pragma once
 
-#include <bit>
 #include <cstdint>
 #include <type_traits>
 
 #include "cpu/attention_softmax.hpp"
 #include "cpu/attention_tile.hpp"
+#include "cpu/fp16.hpp"
 #include "cpu/paged_attention.hpp"
 #include "cpu/vector.hpp"
 
@@ -45,10 +45,7 @@ struct Scratch {
 
 inline float scale_at(const PagedCache& cache, std::int64_t place) noexcept {
   if (!cache.has_fp16_scale) return static_cast<const float*>(cache.scale)[place];
-  const std::uint32_t bits = static_cast<const Fp16*>(cache.scale)[place].bits;
-  // the exponent moves to its place in fp32 by a product, which makes subnormal numbers right too
-  const float value = std::bit_cast<float>((bits & 0x7fff) << 13) * 0x1p112f;
-  return bits >> 15 != 0 ? -value : value;
+  return from_fp16(static_cast<const Fp16*>(cache.scale)[place]);
 }
 
 // Where the keys or values of a tile lie, those of the first head.

@@ -203,3 +203,43 @@ def paged_attention(
         options: is_causal, window (0: none), scale, softcap (0: none), alibi_slopes [num_heads] (0:
             none), biases by distance [num_heads, 2 * reach + 1] (0: none), reach.
     """
+
+def rotary(
+    x: tuple[int, int, int],
+    out: tuple[int, int, int],
+    cos: int,
+    sin: int,
+    positions: int,
+    sizes: tuple[int, int, int, int, int],
+    is_interleaved: bool,
+    /,
+) -> bool:
+    """Writes the rotation of x; nothing, and returns False, where a position is not in the tables.
+
+    Args:
+        x: address, and strides by token and head; a head's elements lie side by side.
+        out: like `x`, or `x` itself.
+        cos: [context_length, half_width], like sin.
+        positions: [num_tokens] int64.
+        sizes: num_tokens, num_heads, head_dim, half_width, context_length.
+    """
+
+def write_kv(
+    k: tuple[int, int, int],
+    v: tuple[int, int, int],
+    key_cache: tuple[int, int, int, int, int, int, int, int, bool],
+    value_cache: tuple[int, int, int, int, int, int, int, int, bool],
+    element: int,
+    slots: int,
+    sizes: tuple[int, int, int, int, int],
+    /,
+) -> bool:
+    """Writes the caches; nothing, and returns False, where a slot is not in them.
+
+    Args:
+        k: address, and strides by token and head, like `v`.
+        key_cache: as in `paged_attention`, like `value_cache`.
+        element: 0 fp32, 1 int8.
+        slots: [num_tokens] int64; -1: not written.
+        sizes: num_tokens, num_kv_heads, head_dim, num_blocks, block_size.
+    """

@@ -30,7 +30,7 @@ _CPU_PATHS: dict[str, Literal["compiled", "chunked", "reference", "missing"]] = 
     "attention": "compiled",
     "layer_norm": "compiled",
     "rms_norm": "compiled",
-    "rotary": "reference",
+    "rotary": "compiled",
     "gated_mlp": "reference",
     "sampling": "missing",
     "linear": "compiled",
@@ -38,7 +38,7 @@ _CPU_PATHS: dict[str, Literal["compiled", "chunked", "reference", "missing"]] = 
     "linear_cross_entropy": "compiled",
     "linear_kl_divergence": "chunked",
     "paged_attention": "compiled",
-    "write_kv": "reference",
+    "write_kv": "compiled",
 }
 
 _PLAIN = ("reference", "missing")

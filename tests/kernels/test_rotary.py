@@ -84,27 +84,46 @@ def test_gpu_equals_reference(
 
 
 @CONVENTIONS
-def test_heads_may_be_slices_of_a_projection(is_interleaved: bool) -> None:
+@pytest.mark.parametrize("size", [*SIZES, (2000, 3, 36, 30)], ids=str)
+def test_cpu_equals_reference(size: tuple[int, int, int, int], is_interleaved: bool) -> None:
+    def call(x: Tensor) -> Tensor:
+        return rotate(x, size, is_interleaved)
+
+    assert_equals_reference(call, make_inputs(size, torch.float32), backend="cpu")
+
+
+@pytest.mark.parametrize("position", [50, 2**40])
+def test_cpu_reads_nothing_outside_the_tables(position: int) -> None:
+    x, (cos, sin) = torch.randn(3, 2, 16), make_angles(16)
+
+    with use_backend("cpu"), pytest.raises(IndexError, match="out of bounds"):
+        rotary(x, cos, sin, torch.tensor([0, position, 1]))
+
+
+@CONVENTIONS
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_heads_may_be_slices_of_a_projection(backend: Backend, is_interleaved: bool) -> None:
     def call(projection: Tensor) -> Tensor:
         heads = projection.view(9, 5, 60)[:, 1:4, 6:54]
         return rotate(heads, (9, 3, 48, 48), is_interleaved)
 
-    assert_equals_reference(call, {"projection": torch.randn(9, 5 * 60)}, backend="gpu")
+    assert_equals_reference(call, {"projection": torch.randn(9, 5 * 60)}, backend=backend)
 
 
 @CONVENTIONS
-def test_channels_need_not_be_contiguous(is_interleaved: bool) -> None:
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_channels_need_not_be_contiguous(backend: Backend, is_interleaved: bool) -> None:
     def call(x: Tensor) -> Tensor:
         return rotate(x.transpose(1, 2), (9, 3, 20, 20), is_interleaved)
 
-    assert_equals_reference(call, {"x": torch.randn(9, 20, 3)}, backend="gpu")
+    assert_equals_reference(call, {"x": torch.randn(9, 20, 3)}, backend=backend)
 
 
 IN_PLACE = [(5, 3, 64, 64), (7, 12, 80, 32), (0, 2, 8, 8), (4, 2, 6, 0)]
 
 
 @CONVENTIONS
-@pytest.mark.parametrize("backend", ["reference", "gpu"])
+@pytest.mark.parametrize("backend", ["reference", "cpu", "gpu"])
 @pytest.mark.parametrize("size", IN_PLACE, ids=str)
 def test_rotation_in_place_is_the_one_returned(
     size: tuple[int, int, int, int], backend: Backend, is_interleaved: bool
@@ -122,17 +141,18 @@ def test_rotation_in_place_is_the_one_returned(
     torch.testing.assert_close(projection, expected)
 
 
-def test_rotation_in_place_takes_channels_that_are_not_contiguous() -> None:
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_rotation_in_place_takes_channels_that_are_not_contiguous(backend: Backend) -> None:
     x, (cos, sin), positions = torch.randn(9, 20, 3), make_angles(20), torch.arange(9)
     expected = rotary(x.transpose(1, 2), cos, sin, positions)
 
-    with interpret(), use_backend("gpu"):
+    with interpret(), use_backend(backend):
         rotary_in_place(x.transpose(1, 2), cos, sin, positions)
 
     torch.testing.assert_close(x.transpose(1, 2), expected)
 
 
-@pytest.mark.parametrize("backend", ["reference", "gpu"])
+@pytest.mark.parametrize("backend", ["reference", "cpu", "gpu"])
 def test_sequence_may_go_on_at_an_offset(backend: Backend) -> None:
     x, (cos, sin) = torch.randn(9, 2, 16), make_angles(16)
     whole = rotary(x, cos, sin, torch.arange(9))

@@ -124,10 +124,40 @@ def assert_all_within_tolerance(
         assert_within_tolerance(name, tensor, same_dtype[name], exact[name])
 
 
+@CONVENTIONS
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_cpu_equals_reference(size: tuple[int, ...], is_interleaved: bool) -> None:
+    tokens, caches = make_tokens(size, torch.float32), make_caches(size, torch.float32)
+    tokens_fp64, caches_fp64 = (
+        {n: x.double() for n, x in part.items()} for part in (tokens, caches)
+    )
+
+    actual = written("cpu", size, tokens, caches, is_interleaved)
+
+    same_dtype = written("reference", size, tokens, caches, is_interleaved)
+    exact = written("reference", size, tokens_fp64, caches_fp64, is_interleaved)
+    assert_all_within_tolerance(actual, same_dtype, exact)
+
+
+@pytest.mark.parametrize("slot", [-2, NUM_BLOCKS * BLOCK_SIZE])
+def test_cpu_writes_nothing_outside_the_cache(slot: int) -> None:
+    size = (2, 1, 1, 8, 0)
+    tokens, caches = make_tokens(size, torch.float32), make_caches(size, torch.float32)
+
+    with use_backend("cpu"), pytest.raises(ValueError, match="a place below 80"):
+        write_kv(tokens["k"], tokens["v"], **caches, slots=torch.tensor([0, slot]))
+
+    assert (caches["key_cache"] == 7).all()
+
+
 @QUANTIZED
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_gpu_quantizes_to_the_bits_of_the_reference(
-    dtype: torch.dtype, cache_dtype: torch.dtype, scale_dtype: torch.dtype
+@pytest.mark.parametrize(
+    ("backend", "dtype"),
+    [("gpu", torch.float32), ("gpu", torch.bfloat16), ("cpu", torch.float32)],
+    ids=str,
+)
+def test_kernels_quantize_to_the_bits_of_the_reference(
+    backend: Backend, dtype: torch.dtype, cache_dtype: torch.dtype, scale_dtype: torch.dtype
 ) -> None:
     size = (37, 2, 3, 24, 0)
     tokens = make_tokens(size, dtype)
@@ -135,7 +165,7 @@ def test_gpu_quantizes_to_the_bits_of_the_reference(
     tokens["k"][4] *= 10.0 ** -torch.arange(24)  # down to what e4m3 has no normal number for
     caches = make_caches(size, cache_dtype, scale_dtype)
 
-    actual = written("gpu", size, tokens, caches)
+    actual = written(backend, size, tokens, caches)
 
     expected = written("reference", size, tokens, caches)
     assert not actual["key_cache"].view(torch.int8).eq(caches["key_cache"].view(torch.int8)).all()
@@ -148,7 +178,7 @@ def as_bits(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @QUANTIZED
-@pytest.mark.parametrize("backend", ["reference", "gpu"])
+@pytest.mark.parametrize("backend", ["reference", "cpu", "gpu"])
 def test_quantized_tokens_are_within_half_a_step(
     backend: Backend, cache_dtype: torch.dtype, scale_dtype: torch.dtype
 ) -> None:
@@ -168,7 +198,7 @@ def test_quantized_tokens_are_within_half_a_step(
     assert ((steps * scale - v).abs() <= half * 1.001 + v.abs() * 2**-11).all()
 
 
-@pytest.mark.parametrize("backend", ["reference", "gpu"])
+@pytest.mark.parametrize("backend", ["reference", "cpu", "gpu"])
 def test_models_without_rotary_positions_write_what_they_have(backend: Backend) -> None:
     size = (37, 2, 3, 24, 0)
     tokens, caches = make_tokens(size, torch.float32), make_caches(size, torch.float32)
@@ -184,13 +214,14 @@ def test_models_without_rotary_positions_write_what_they_have(backend: Backend) 
     assert (rows["key_cache"] == 7).all(2).all(1).sum() == NUM_BLOCKS * BLOCK_SIZE - len(kept)
 
 
-def test_caches_may_be_slices_of_one_allocation() -> None:
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_caches_may_be_slices_of_one_allocation(backend: Backend) -> None:
     size = (9, 4, 2, 16, 16)
     tokens, both = make_tokens(size, torch.float32), torch.zeros(NUM_BLOCKS, BLOCK_SIZE, 4, 16)
     caches: dict[str, Any] = {"key_cache": both[:, :, :2], "value_cache": both[:, :, 2:]}
     settings = make_angles(size) | {"slots": make_slots(9)}
 
-    with interpret(), use_backend("gpu"):
+    with interpret(), use_backend(backend):
         rotary_write_kv(**tokens, **caches, **settings)
 
     expected = written(
@@ -200,7 +231,7 @@ def test_caches_may_be_slices_of_one_allocation() -> None:
     torch.testing.assert_close(caches["value_cache"], expected["value_cache"])
 
 
-@pytest.mark.parametrize("backend", ["reference", "gpu"])
+@pytest.mark.parametrize("backend", ["reference", "cpu", "gpu"])
 def test_attention_reads_what_was_written(backend: Backend) -> None:
     size = (20, 2, 2, 16, 16)
     tokens, caches = make_tokens(size, torch.float32), make_caches(size, torch.float32)
