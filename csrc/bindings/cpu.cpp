@@ -140,4 +140,5 @@ PYBIND11_MODULE(_cpu, module) {
   bind_paged_attention(module);
   bind_rotary(module);
   bind_write_kv(module);
+  bind_sampling(module);
 }

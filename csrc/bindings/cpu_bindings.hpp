@@ -22,5 +22,6 @@ void bind_linear(py::module_& module);
 void bind_paged_attention(py::module_& module);
 void bind_rotary(py::module_& module);
 void bind_write_kv(py::module_& module);
+void bind_sampling(py::module_& module);
 
 }  // namespace weldlm::cpu::bindings

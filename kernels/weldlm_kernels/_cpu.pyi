@@ -243,3 +243,25 @@ def write_kv(
         slots: [num_tokens] int64; -1: not written.
         sizes: num_tokens, num_kv_heads, head_dim, num_blocks, block_size.
     """
+
+def draw_tokens(
+    *,
+    scores: int,
+    temperatures: int,
+    seeds: int,
+    positions: int,
+    top_k: int,
+    top_p: int,
+    min_p: int,
+    ids: int,
+    num_rows: int,
+    vocab_size: int,
+) -> None:
+    """Writes the token of each row, as weldlm_kernels.sampling draws it.
+
+    Args:
+        scores: [num_rows, vocab_size].
+        temperatures: [num_rows], like top_p and min_p (0: keep all).
+        seeds: [num_rows] int64, like positions and top_k (0: keep all).
+        ids: [num_rows] int64, written.
+    """

@@ -24,15 +24,14 @@ _GPU_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _CPU_DTYPES = (torch.float32,)
 
 # operation -> what its CPU backend is: a compiled path, PyTorch over chunks of rows where the
-# reference would take more memory, the reference where that is as good, or the reference for want
-# of a compiled path
-_CPU_PATHS: dict[str, Literal["compiled", "chunked", "reference", "missing"]] = {
+# reference would take more memory, or the reference where that is as good
+_CPU_PATHS: dict[str, Literal["compiled", "chunked", "reference"]] = {
     "attention": "compiled",
     "layer_norm": "compiled",
     "rms_norm": "compiled",
     "rotary": "compiled",
     "gated_mlp": "reference",
-    "sampling": "missing",
+    "sampling": "compiled",
     "linear": "compiled",
     "quantized_linear": "compiled",
     "linear_cross_entropy": "compiled",
@@ -40,8 +39,6 @@ _CPU_PATHS: dict[str, Literal["compiled", "chunked", "reference", "missing"]] = 
     "paged_attention": "compiled",
     "write_kv": "compiled",
 }
-
-_PLAIN = ("reference", "missing")
 
 # (operation, backend) -> options that it cannot compute; a call with one takes the reference
 _GAPS: dict[tuple[str, Backend], tuple[str, ...]] = {
@@ -120,8 +117,6 @@ def _automatic(op: str, device: str, dtype: torch.dtype) -> Choice:
         return Choice(op, "reference", obstacle)
     if backend == "cpu" and _CPU_PATHS[op] == "reference":
         return Choice(op, "reference", "plain PyTorch is already as fast on a CPU")
-    if backend == "cpu" and _CPU_PATHS[op] == "missing":
-        return Choice(op, "reference", "there is no compiled CPU path")
     gaps = _GAPS.get((op, backend), ())
     exceptions = f"; the reference for {', '.join(gaps)}" if gaps else ""
     merit = _MERITS["gpu" if backend == "gpu" else _CPU_PATHS[op]]
@@ -131,7 +126,7 @@ def _automatic(op: str, device: str, dtype: torch.dtype) -> Choice:
 def _require(
     op: str, backend: Backend, device: str, dtype: torch.dtype, options: tuple[str, ...]
 ) -> Backend:
-    if backend == "reference" or (backend == "cpu" and _CPU_PATHS[op] in _PLAIN):
+    if backend == "reference" or (backend == "cpu" and _CPU_PATHS[op] == "reference"):
         return "reference"
     obstacle = _OBSTACLES[backend](op, device, dtype) or _gap(op, backend, options)
     if obstacle is not None:

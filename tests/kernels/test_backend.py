@@ -16,9 +16,10 @@ OF_CPU = {
     "linear",
     "quantized_linear",
     "rotary",
+    "sampling",
     "write_kv",
 }
-PLAIN = {"gated_mlp", "sampling"}
+PLAIN = {"gated_mlp"}
 
 
 @pytest.fixture
