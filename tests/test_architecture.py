@@ -75,7 +75,8 @@ IMPORT_ORDER = (
     ("step_share",),
     ("training_loop", "pretraining"),
     ("pacing",),
-    ("trainer", "generation", "conversation"),
+    ("trainer", "generation", "conversation", "encoding"),
+    ("openai_api",),
     ("job_record", "prompt_file", "tasks"),
     ("job_output",),
     (

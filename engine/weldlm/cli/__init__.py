@@ -23,6 +23,7 @@ from weldlm.cli.finetune import finetune
 from weldlm.cli.generate import generate
 from weldlm.cli.info import info
 from weldlm.cli.predict import predict
+from weldlm.cli.serve import serve
 from weldlm.cli.tokenizer import tokenizer
 from weldlm.cli.train import train
 from weldlm.interrupt import Terminated, catch_sigterm
@@ -89,6 +90,7 @@ _COMMANDS = (
     predict,
     generate,
     chat,
+    serve,
     info,
     convert,
     backends,

@@ -2,6 +2,7 @@
 
 from weldlm.weights.data_package import path_of_model
 from weldlm.weights.model_path import StoredModel, load_config, open_model
+from weldlm.weights.pooling import read_pooling
 from weldlm.weights.pretrained import load_pretrained, save_pretrained
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     "load_pretrained",
     "open_model",
     "path_of_model",
+    "read_pooling",
     "save_pretrained",
 ]
