@@ -20,7 +20,7 @@ from weldlm.data.rows import Row
 
 __all__ = ["Columns", "find_columns"]
 
-_NO_HINT = "name them with text_column and label_column"
+_NO_HINT = "name them with text_columns and label_column"
 _FEWEST_ROWS = 10  # of which the first can be told from the others
 
 
@@ -142,7 +142,7 @@ def _label_column(rows: Sequence[Row], columns: Sequence[str], kind: str) -> str
     if len(rows) >= _FEWEST_ROWS and counts[label][first] == 1 and others and min(others) > 1:
         raise ValueError(
             f"{rows[0].place} may be a header: {first!a} is a label of no other row; name its "
-            "columns with text_column and label_column, or, if it is a row, number them from 1"
+            "columns with text_columns and label_column, or, if it is a row, number them from 1"
         )
     return label
 
