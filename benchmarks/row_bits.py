@@ -10,7 +10,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn import functional
+
+from weldlm_kernels import linear, pack_weight
 
 __all__ = ["numbers_with_other_bits"]
 
@@ -37,12 +39,10 @@ def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, fp32")
     for width, out in SHAPES:
         weight, bias = torch.randn(out, width) / width**0.5, torch.randn(out)
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight)
+        packed = pack_weight(weight)
         products = {
-            "torch": lambda x, w=weight, b=bias: linear(x, w, b),
-            "oneDNN": lambda x, w=packed, b=bias: torch.ops.mkldnn._linear_pointwise(
-                x, w, b, "none", [], ""
-            ),
+            "torch": lambda x, w=weight, b=bias: functional.linear(x, w, b),
+            "packed": lambda x, w=packed, b=bias: linear(x, w, b),
         }
         x = torch.randn(520, width)
         for name, product in products.items():

@@ -1,8 +1,8 @@
-"""Linear layers of a model that only reads its weights, by oneDNN with the weights laid out for it.
+"""Linear layers of a model that only reads its weights, with weights packed once.
 
 On a CPU in fp32 this is faster than PyTorch's own product, which lays the weights out anew in every
-call, and a row's bits do not depend on how many rows there are, a single one aside
-(docs/generation.md). The layout is a copy of the weights, kept as long as the object.
+call, and a row's bits do not depend on how many rows there are (docs/generation.md). What is packed
+is a copy of the weights, kept as long as the object.
 """
 
 from collections.abc import Callable
@@ -15,34 +15,33 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from weldlm.available_memory import available_bytes
+from weldlm_kernels import PackedWeight, linear, pack_weight
+from weldlm_kernels.backend import choose
 
 __all__ = ["PackedLinears"]
 
 _MOST_BYTES = 4 << 30  # of a model whose weights are held twice
-_LEAST_ROWS = 2  # a single row takes another product, of other bits
 
 
 class PackedLinears:
-    """A block in which `linear` with the weights of a model is oneDNN's.
+    """A block in which `linear` takes the packed weights of a model.
 
     The weights must not change while the object is in use.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        """Lays out the weights that linear layers and the head have."""
-        self._mode = _Mode({id(w): (w, _pack(w)) for w in _weights(model)})
+        """Packs the weights that linear layers and the head have."""
+        self._mode = _Mode({id(w): (w, pack_weight(w)) for w in _weights(model)})
 
     @staticmethod
     def takes(model: nn.Module) -> bool:
-        """Whether its weights can be laid out so, and are few enough to be held twice."""
+        """Whether its weights can be packed, and are few enough to be held twice."""
         weights = list(model.parameters())
         available = available_bytes("cpu")
         most = _MOST_BYTES if available is None else min(available, _MOST_BYTES)
         return (
-            all(w.device.type == "cpu" and w.dtype == torch.float32 for w in weights)
+            all(w.dtype == torch.float32 and choose("linear", w) == "cpu" for w in weights)
             and sum(w.nbytes for w in weights) <= most
-            and torch.backends.mkldnn.is_available()
-            and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         )
 
     def __enter__(self) -> None:
@@ -58,7 +57,7 @@ class PackedLinears:
 
 
 class _Mode(TorchFunctionMode):
-    def __init__(self, packed: dict[int, tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, packed: dict[int, tuple[Tensor, PackedWeight]]) -> None:
         super().__init__()
         self._packed = packed
 
@@ -71,7 +70,7 @@ class _Mode(TorchFunctionMode):
     ) -> Any:
         if func is functional.linear and not kwargs and id(args[1]) in self._packed:
             bias = args[2] if len(args) > 2 else None
-            return _linear(args[0], self._packed[id(args[1])][1], bias)
+            return linear(args[0], self._packed[id(args[1])][1], bias)
         return func(*args, **(kwargs or {}))
 
 
@@ -79,16 +78,4 @@ def _weights(model: nn.Module) -> list[Tensor]:
     """All matrices but tables of embeddings that are no head."""
     head = getattr(model, "head_weight", None)
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)} - {id(head)}
-    return [w for w in model.parameters() if w.dim() == 2 and id(w) not in tables]
-
-
-def _pack(weight: Tensor) -> Tensor:
-    return torch.ops.mkldnn._reorder_linear_weight(weight.detach())  # type: ignore[no-any-return]
-
-
-def _linear(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    if x.shape[0] >= _LEAST_ROWS or x.dim() > 2:
-        return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")  # type: ignore[no-any-return]
-    filled = functional.pad(x, (0, 0, 0, _LEAST_ROWS - x.shape[0]))
-    rows: Tensor = torch.ops.mkldnn._linear_pointwise(filled, packed, bias, "none", [], "")
-    return rows[: x.shape[0]]
+    return [w for w in model.parameters() if w.dim() == 2 and w.numel() and id(w) not in tables]
