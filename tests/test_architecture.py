@@ -72,7 +72,7 @@ IMPORT_ORDER = (
         "distributed",
     ),
     ("checkpoint", "token_loss", "metrics", "progress", "convert", "training_data", "trouble"),
-    ("step_share",),
+    ("step_share", "validation"),
     ("training_loop", "pretraining"),
     ("pacing",),
     ("trainer", "generation", "conversation", "encoding"),

@@ -36,6 +36,10 @@ class StepReport:
     tokens_per_second: float  # of this step
     elapsed: float  # seconds of training so far, in the whole run
     step_seconds: float
+    data_seconds: float = 0.0  # of it, or of the step before, that drawing its rows took
+    padding_share: float = 0.0  # of what passed through the model
+    peak_memory: int = 0  # most bytes so far: of the GPU's tensors, or of the process
+    mfu: float | None = None  # share of the settings' peak_tflops
 
 
 @dataclass(frozen=True, slots=True)

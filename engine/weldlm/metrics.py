@@ -39,6 +39,10 @@ class MetricsFile:
             tokens=report.tokens,
             tokens_per_second=round(report.tokens_per_second, 1),
             elapsed=round(report.elapsed, 4),
+            data_seconds=round(report.data_seconds, 6),
+            padding_share=report.padding_share,
+            peak_memory_gib=round(report.peak_memory / 2**30, 3),
+            **({} if report.mfu is None else {"mfu": round(report.mfu, 4)}),
         )
 
     def add_eval(self, report: EvalReport) -> None:

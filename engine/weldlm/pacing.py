@@ -12,7 +12,7 @@ from weldlm.step_share import draw_share
 from weldlm.token_loss import accumulate_gradients
 from weldlm.train_settings import TrainSettings
 from weldlm.training_data import TrainingData
-from weldlm.training_loop import evaluate
+from weldlm.validation import evaluate
 
 __all__ = ["count_affordable_steps"]
 

@@ -1,5 +1,6 @@
 """What a rank takes of a step."""
 
+import time
 from dataclasses import dataclass
 
 from weldlm.distributed import Replica
@@ -17,11 +18,14 @@ class StepShare:
     batches: list[MicroBatch]
     num_labels: int  # on all ranks
     num_tokens: int  # on all ranks
+    num_padding: int  # places without a token, on this rank
+    seconds: float  # that drawing it took
     labels_per_rank: float  # by which a rank divides its loss, so that the ranks' mean is exact
 
 
 def draw_share(data: TrainingData, step: int, replica: Replica) -> StepShare:
     """Draws the share of this rank and counts those of all."""
+    begin = time.perf_counter()
     ranks = replica.ranks
     batches = data.micro_batches(step, ranks.rank, ranks.world_size)
     counts = ranks.gather(
@@ -33,4 +37,12 @@ def draw_share(data: TrainingData, step: int, replica: Replica) -> StepShare:
     if replica.is_sharded:
         batches += [data.no_samples()] * (int(max(most_batches)) - len(batches))
     per_rank = max(sum(num_labels), 1) / ranks.world_size
-    return StepShare(step, batches, int(sum(num_labels)), int(sum(num_tokens)), per_rank)
+    return StepShare(
+        step=step,
+        batches=batches,
+        num_labels=int(sum(num_labels)),
+        num_tokens=int(sum(num_tokens)),
+        num_padding=sum(batch.num_padding for batch in batches),
+        seconds=time.perf_counter() - begin,
+        labels_per_rank=per_rank,
+    )

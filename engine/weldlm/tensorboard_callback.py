@@ -45,6 +45,8 @@ class TensorBoardCallback(Callback):
             "train/grad_norm": report.grad_norm,
             "train/tokens_per_second": report.tokens_per_second,
         }
+        if report.mfu is not None:
+            values["train/mfu"] = report.mfu
         self._add(values, report.step)
 
     def on_eval(self, report: EvalReport) -> None:

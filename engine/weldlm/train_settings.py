@@ -54,6 +54,7 @@ class TrainSettings:
     eval_rows: int | None = None  # rows of a validation; the whole set where None
     save_every: int | None = None  # steps between checkpoints; a tenth of the run where None
     keep_checkpoints: int = 2  # newest ones that stay; older ones but the best are removed
+    peak_tflops: float | None = None  # of one device, 10^12 operations a second; reports MFU
     best_metric: str | None = None  # of a validation; the checkpoint where it is best is kept
     best_is: Literal["lowest", "highest"] = "lowest"  # which value of best_metric is best
     patience: int | None = None  # validations without a better best_metric that end the run
@@ -128,6 +129,7 @@ FREE_TO_CHANGE = frozenset(
         "eval_rows",
         "save_every",
         "keep_checkpoints",
+        "peak_tflops",
     )
 )
 
@@ -153,6 +155,6 @@ _AT_LEAST_ONE = (
     "keep_checkpoints",
     "patience",
 )
-_ABOVE_ZERO = ("minutes", "epochs", "lr", "eps", "clip_norm")
+_ABOVE_ZERO = ("peak_tflops", "minutes", "epochs", "lr", "eps", "clip_norm")
 _SHARES = ("decay_fraction", "layer_decay", "ema_decay")
 _AT_LEAST_ZERO = ("weight_decay", "warmup_steps")

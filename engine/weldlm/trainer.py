@@ -40,8 +40,9 @@ from weldlm.precision import Dtype, resolve_dtype
 from weldlm.sealed_folder import lock_folder, remove_drafts
 from weldlm.train_settings import OptimizerName, TrainSettings
 from weldlm.training_data import ExampleBatches, TokenRows, TrainingData
-from weldlm.training_loop import Judge, TrainingLoop
+from weldlm.training_loop import TrainingLoop
 from weldlm.transformer import set_activation_checkpointing
+from weldlm.validation import Judge
 
 __all__ = ["Trainer"]
 

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,18 +27,17 @@ from weldlm.ema import Ema
 from weldlm.heads import Model
 from weldlm.metrics import MetricsFile
 from weldlm.optim import learning_rate, set_learning_rate
+from weldlm.step_meter import flops_per_token, peak_memory
 from weldlm.step_share import StepShare, draw_share
-from weldlm.token_loss import accumulate_gradients, mean_loss
+from weldlm.token_loss import accumulate_gradients
 from weldlm.train_settings import TrainSettings
 from weldlm.training_data import TrainingData
 from weldlm.trouble import MOST_SKIPS, REMEMBERED_LOSSES, Trouble, dump_trouble, find_trouble
+from weldlm.validation import Judge, evaluate
 
-__all__ = ["Judge", "TrainingLoop", "evaluate"]
+__all__ = ["TrainingLoop"]
 
 _logger = logging.getLogger(__name__)
-
-# measures a model in the way of its task, beside the loss: accuracy and the like by name
-Judge = Callable[[Model], Mapping[str, float]]
 
 
 @dataclass(slots=True)
@@ -144,7 +143,7 @@ class TrainingLoop:
             loss_scale=None if scale is None else scale.after(is_finite=True),
             recent_losses=(*recent, loss)[-REMEMBERED_LOSSES:],
         )
-        self._report_step(loss, grad_norm, lr, seconds, share.num_tokens)
+        self._report_step(loss, grad_norm, lr, seconds, share)
 
     def _update(self, step: int, grad_norm: float) -> float:
         """Clips and takes the optimizer's step; returns the learning rate."""
@@ -230,7 +229,7 @@ class TrainingLoop:
         return loss, grad_norm
 
     def _report_step(
-        self, loss: float, grad_norm: float, lr: float, seconds: float, num_tokens: int
+        self, loss: float, grad_norm: float, lr: float, seconds: float, share: StepShare
     ) -> None:
         report = StepReport(
             step=self.state.step,
@@ -239,13 +238,25 @@ class TrainingLoop:
             lr=lr,
             grad_norm=grad_norm,
             tokens=self.state.tokens,
-            tokens_per_second=num_tokens / seconds,
+            tokens_per_second=share.num_tokens / seconds,
             elapsed=self.state.elapsed,
             step_seconds=seconds,
+            data_seconds=share.seconds,
+            padding_share=share.num_padding / max(share.num_tokens + share.num_padding, 1),
+            peak_memory=peak_memory(next(self.model.parameters()).device),
+            mfu=self._mfu(share.num_tokens / seconds),
         )
         self.last_step = report
         self.metrics.add_step(report)
         self._tell(lambda callback: callback.on_step(report))
+
+    def _mfu(self, tokens_per_second: float) -> float | None:
+        """The share of the devices' peak: six operations a weight and token (Chowdhery 2022)."""
+        peak = self.settings.peak_tflops
+        if peak is None:
+            return None
+        operations = tokens_per_second * flops_per_token(self.model)
+        return operations / (peak * 1e12 * self.ranks.world_size)
 
     def _is_due(self, every: int | None) -> bool:
         """Whether what happens `every` so many steps, and after the last, happens now."""
@@ -344,47 +355,3 @@ class TrainingLoop:
             best_checkpoint=None if best is None else checkpoint_folder(self.out, best.step),
             is_out_of_patience=self._is_out_of_patience,
         )
-
-
-def evaluate(
-    replica: Replica,
-    data: TrainingData,
-    settings: TrainSettings,
-    *,
-    step: int,
-    stop: StopVote,
-    judge: Judge | None = None,
-) -> EvalReport | None:
-    """Returns the mean loss over the validation data; None where it was stopped."""
-    assert settings.dtype != "auto"
-    model, ranks = replica.model, replica.ranks
-    found = mean_loss(
-        model,
-        data.validation_batches(ranks.rank, ranks.world_size),
-        dtype=settings.dtype,
-        is_stopped=stop.poll,
-        ranks=ranks,
-    )
-    if found is None:
-        return None
-    loss, num_labels = found
-    tokens_per_byte = data.tokens_per_byte
-    bits_per_byte = None if tokens_per_byte is None else loss / math.log(2) * tokens_per_byte
-    metrics = {} if judge is None else _judge(replica, judge)
-    return EvalReport(step, loss, bits_per_byte, num_labels, metrics)
-
-
-def _judge(replica: Replica, judge: Judge) -> dict[str, float]:
-    """What the judge finds on the first rank, without dropout and gradients."""
-    model = replica.whole_model(next(replica.model.parameters()).device)
-    return replica.ranks.ask_first(lambda: _measure(model, judge))
-
-
-def _measure(model: Model, judge: Judge) -> dict[str, float]:
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            return dict(judge(model))
-    finally:
-        model.train(was_training)

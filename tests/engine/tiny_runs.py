@@ -28,7 +28,7 @@ RUN = TrainSettings(
     dtype="float32",
 )
 
-_TIMINGS = ("tokens_per_second", "elapsed")
+_TIMINGS = ("tokens_per_second", "elapsed", "data_seconds", "peak_memory_gib", "mfu")
 
 
 def tiny_shards(folder: Path, *, seed: int = 0) -> TokenShards:

@@ -117,6 +117,8 @@ def train(
     from weldlm.distributed import join_ranks
     from weldlm.pretraining import PretrainSettings
 
+    if tokenizer_path is not None and vocab_size is not None:
+        raise click.UsageError("--vocab-size is of a tokenizer to learn; give it or --tokenizer")
     settings = TrainSettings(**given(options))
     asked = given({"hidden_share": hidden_share, "mean_span": mean_span})
     hidden = PretrainSettings(whole_words=whole_words, **asked)

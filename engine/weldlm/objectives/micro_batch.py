@@ -37,7 +37,16 @@ class MicroBatch:
     @property
     def num_tokens(self) -> int:
         """Tokens that pass through the model, of encoder and decoder."""
-        return sum(part.num_tokens for part in self.arguments if isinstance(part, PackedBatch))
+        return sum(int(batch.offsets[-1]) for batch in self._batches)
+
+    @property
+    def num_padding(self) -> int:
+        """Places of the batches that belong to no sequence."""
+        return sum(batch.num_tokens for batch in self._batches) - self.num_tokens
+
+    @property
+    def _batches(self) -> list[PackedBatch]:
+        return [part for part in self.arguments if isinstance(part, PackedBatch)]
 
     def to(self, device: torch.device) -> "MicroBatch":
         moved = tuple(
