@@ -83,6 +83,7 @@ IMPORT_ORDER = (
         "finetune",
         "distill",
         "batch_job",
+        "job_merge",
         "predict_job",
         "serve",
         "evaluate",

@@ -5,10 +5,13 @@ there: what bears that name is complete. The same job, started again after an in
 rows that are missing. A bad row becomes an error row; the others go on.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from io import FileIO
+from pathlib import Path
 
-from weldlm.generation import BatchLimits, Completion, GenerativeModel, complete
+from weldlm.engine import Engine
+from weldlm.generation import BatchLimits, Completion, GenerativeModel
 from weldlm.job_output import (
     JobCounts,
     JobFiles,
@@ -17,16 +20,23 @@ from weldlm.job_output import (
     check_output,
     name_output,
     require_new,
+    take_back_errors,
 )
-from weldlm.job_record import describe_job, open_record
-from weldlm.prompt import Prompt, num_first_ids
-from weldlm.prompt_file import PromptRow, check_prompt_file, read_prompts
+from weldlm.job_record import DoneRows, describe_job, open_record
+from weldlm.openai_api import ApiError, answer_call
+from weldlm.prompt_file import PromptReader, PromptRow, check_prompt_file
 from weldlm.sampling import SamplingSettings
 from weldlm.sealed_folder import lock_file
 from weldlm.token_logprobs import TokenLogprob
 from weldlm.tokenizer import Tokenizer
 
-__all__ = ["JobCounts", "JobFiles", "check_files", "run_batch_job"]
+__all__ = [
+    "JobCounts",
+    "JobFiles",
+    "check_files",
+    "run_batch_job",
+    "stream_batch_job",
+]
 
 
 def run_batch_job(
@@ -36,99 +46,193 @@ def run_batch_job(
     settings: SamplingSettings,
     *,
     batch_size: int = 16,
+    shard: tuple[int, int] | None = None,
+    retries_errors: bool = False,
     report: Callable[[int, int], None] | None = None,
 ) -> JobCounts:
-    """Completes every prompt of a file.
+    """Completes every prompt of a file; docs/batch-jobs.md says what the rows hold.
 
-    Rows are written in the order in which they finish: {"index", "prompt", "completion",
-    "finish_reason", "num_prompt_tokens", "num_tokens"}, or {"index", "error"} for a bad one. The
-    index counts the lines of the input from 0; it is the row id of the draws. Where n is above 1,
-    "others" holds the other completions; "score", "logprobs" and "prompt_logprobs" are there where
-    the settings ask for them, a log-probability as [id, logprob, [[id, logprob] of the most
-    probable tokens]].
+    Rows are written in the order in which they finish. Their index counts the lines of the input
+    from 0; it is the row id of the draws.
 
     Args:
         model: a `CausalLM` or `Seq2SeqLM`.
         tokenizer: the model's.
-        files: input, .txt with one prompt a line or .jsonl with one {"prompt": text} a line, and
+        files: input, .txt with one prompt a line or .jsonl as `weldlm.prompt_file` says, and
             output, .jsonl.
         settings: how to choose tokens and when to end.
         batch_size: most sequences under way at a time.
+        shard: (i, n) does every n-th line from line i, for one of n jobs; `merge_outputs` joins
+            them.
+        retries_errors: the error rows of a job that is finished or interrupted are done again.
         report: called after each row with the number of rows done and of all rows.
 
     Raises:
         ValueError: the input is neither .txt nor .jsonl, or empty, or the batch does not fit into
             memory.
-        FileNotFoundError: there is no such input, or no folder for the output.
+        FileNotFoundError: there is no such input, or no folder for the output, or nothing to retry.
         FileExistsError: the output, or what an interrupted other job left of it, is there already;
             or the output was made by somebody else while the job ran.
         BlockingIOError: another program works on the same output.
     """
     BatchLimits(batch_size=batch_size)  # checks it before anything is read or written
-    check_files(files)
+    check_files(files, retries_errors=retries_errors)
+    reader = PromptReader(model.config, tokenizer, settings, shard or (0, 1))
     with lock_file(files.output):
-        require_new(files.output)  # the job that held the lock may have made it
-        num_rows, longest = _measure(read_prompts(files.source, model.config, tokenizer))
-        if num_rows == 0:
-            raise ValueError(f"{files.source} is empty; expected one prompt a line")
-        limits = BatchLimits(
-            batch_size=min(batch_size, num_rows * settings.num_sequences),
-            max_length=num_first_ids(model.config, longest) + settings.max_tokens,
-        )
+        if not retries_errors:
+            require_new(files.output)  # the job that held the lock may have made it
+        num_rows, limits = _measure(reader, files.source, batch_size)
         job = describe_job(model, tokenizer, asdict(settings), files.source)
+        job = job if shard is None else {**job, "shard": list(shard)}
+        if retries_errors:
+            take_back_errors(files, job)
         done = open_record(files.record, files.partial, job)
         with append_rows(files, num_rows, done, report) as rows:
-            lines = read_prompts(files.source, model.config, tokenizer, done=done.indexes)
-            under_way = _PromptsUnderWay(rows)
-            prompts = under_way.begin(lines)
-            for index, completion in complete(model, tokenizer, prompts, settings, limits=limits):
-                under_way.end(index, completion)
-        name_output(files)
+            lines = reader.read(files.source, done=done.indexes)
+            _complete_rows(Engine(model, tokenizer, limits), lines, rows, reader, limits)
+        # the record is what a retry and a merge go by
+        name_output(files, keeps_record=shard is not None or rows.num_failed > 0)
     return rows.counts
 
 
-def check_files(files: JobFiles) -> None:
+def stream_batch_job(
+    model: GenerativeModel,
+    tokenizer: Tokenizer,
+    source: Path,
+    file: FileIO,
+    settings: SamplingSettings,
+    *,
+    batch_size: int = 16,
+) -> JobCounts:
+    """Writes the rows of `run_batch_job` to a file that is open, such as a pipe."""
+    reader = PromptReader(model.config, tokenizer, settings)
+    num_rows, limits = _measure(reader, source, batch_size)
+    rows = JobRows(file, num_rows, DoneRows(frozenset(), 0, 0), None)
+    engine = Engine(model, tokenizer, limits)
+    _complete_rows(engine, reader.read(source), rows, reader, limits)
+    return rows.counts
+
+
+def check_files(files: JobFiles, *, retries_errors: bool = False) -> None:
     """Checks what can be checked without a model; see `run_batch_job`."""
     check_prompt_file(files.source)
-    check_output(files)
+    check_output(files, is_new=not retries_errors)
 
 
-def _measure(rows: Iterable[PromptRow]) -> tuple[int, int]:
-    """The number of rows, and the tokens of the longest prompt."""
-    num_rows = longest = 0
-    for row in rows:
-        num_rows, longest = num_rows + 1, max(longest, len(row.ids))
-    return num_rows, longest
+def _measure(reader: PromptReader, source: Path, batch_size: int) -> tuple[int, BatchLimits]:
+    """The number of rows, and limits for the longest.
+
+    Raises:
+        ValueError: a prompt needs more sequences than `batch_size`, or there is none.
+    """
+    num_rows, num_sequences, longest = 0, 0, 1
+    settings = reader.settings
+    if settings.num_sequences > batch_size:
+        raise ValueError(
+            f"n, best_of or num_beams is {settings.num_sequences}; expected at most batch_size "
+            f"{batch_size}; raise batch_size"
+        )
+    for row in reader.read(source):
+        num_rows += 1
+        if row.error is None:
+            requests = row.requests(settings)
+            num_sequences += sum(request.settings.num_sequences for request in requests)
+            longest = max(longest, row.num_tokens(reader.config, settings))
+    if num_rows == 0:
+        raise ValueError(f"{source} is empty; expected one prompt a line")
+    limits = BatchLimits(batch_size=max(min(batch_size, num_sequences), 1), max_length=longest)
+    return num_rows, limits
 
 
-class _PromptsUnderWay:
-    """Joins completions with their prompts; bad prompts are written as errors."""
+def _complete_rows(
+    engine: Engine,
+    lines: Iterable[PromptRow],
+    rows: JobRows,
+    reader: PromptReader,
+    limits: BatchLimits,
+) -> None:
+    """Completes the prompts of lines, which are read as room appears, and writes their answers."""
+    under_way = _RowsUnderWay(engine, rows, reader.settings)
+    waiting = iter(lines)
+    while True:
+        while engine.counts.num_sequences < limits.batch_size:
+            row = next(waiting, None)
+            if row is None:
+                break
+            under_way.begin(row)
+        if not engine.has_work:
+            return
+        for event in engine.step():
+            if event.completion is not None:
+                under_way.end(str(event.request_id), event.completion)
 
-    def __init__(self, rows: JobRows) -> None:
-        self._rows = rows
-        self._prompts: dict[int, str] = {}
 
-    def begin(self, lines: Iterable[PromptRow]) -> Iterator[Prompt]:
-        """Yields the good rows as they are asked for."""
-        for row in lines:
-            if row.error is None:
-                self._prompts[row.index] = row.text
-                yield Prompt(row.index, row.ids)
-            else:
-                self._rows.add_error(row.index, row.error)
+class _RowsUnderWay:
+    """Joins completions with their rows; bad rows are written as errors."""
 
-    def end(self, index: int, completion: Completion) -> None:
-        row = {
-            "index": index,
-            "prompt": self._prompts.pop(index),
-            "num_prompt_tokens": completion.num_prompt_tokens,
-            **_answer(completion),
-        }
-        if completion.prompt_logprobs is not None:
-            row["prompt_logprobs"] = _plain(completion.prompt_logprobs)
-        if completion.others:
-            row["others"] = [_answer(other) for other in completion.others]
-        self._rows.add(row)
+    def __init__(self, engine: Engine, rows: JobRows, settings: SamplingSettings) -> None:
+        self._engine, self._rows, self._settings = engine, rows, settings
+        self._lines: dict[int, PromptRow] = {}
+        self._found: dict[int, dict[int, Completion]] = {}
+
+    def begin(self, row: PromptRow) -> None:
+        """Hands a row to the engine."""
+        if row.error is not None:
+            self._fail(row, row.error)
+            return
+        requests = row.requests(self._settings)
+        try:
+            for request in requests:
+                self._engine.add(request)
+        except ValueError as error:
+            for request in requests:
+                self._engine.abort(request.id)
+            self._fail(row, ApiError(400, str(error)))
+            return
+        self._lines[row.index], self._found[row.index] = row, {}
+
+    def end(self, request_id: str, completion: Completion) -> None:
+        """Writes a row when its last prompt is completed."""
+        index, place = map(int, request_id.split("/"))
+        row, found = self._lines[index], self._found[index]
+        found[place] = completion
+        if row.call is None:
+            self._rows.add(_row(row, completion))
+        elif len(found) == len(row.call.prompts):
+            completions = [found[place] for place in sorted(found)]
+            # rows depend on the input alone, not on when they were made
+            body = answer_call(row.call, f"cmpl-{index}", completions, created=0)
+            self._rows.add({**_openai_row(row, 200, body), "error": None})
+        else:
+            return
+        del self._lines[index], self._found[index]
+
+    def _fail(self, row: PromptRow, error: ApiError) -> None:
+        if not row.is_openai:
+            self._rows.add_error(row.index, str(error))
+            return
+        shown = {"code": error.code or "invalid_request", "message": str(error)}
+        self._rows.add_failed({**_openai_row(row, error.status, error.body), "error": shown})
+
+
+def _openai_row(row: PromptRow, status: int, body: dict[str, object]) -> dict[str, object]:
+    call_id = f"batch_req_{row.index}"
+    response = {"status_code": status, "request_id": call_id, "body": body}
+    return {"id": call_id, "index": row.index, **row.shown, "response": response}
+
+
+def _row(row: PromptRow, completion: Completion) -> dict[str, object]:
+    found: dict[str, object] = {
+        "index": row.index,
+        **row.shown,
+        "num_prompt_tokens": completion.num_prompt_tokens,
+        **_answer(completion),
+    }
+    if completion.prompt_logprobs is not None:
+        found["prompt_logprobs"] = _plain(completion.prompt_logprobs)
+    if completion.others:
+        found["others"] = [_answer(other) for other in completion.others]
+    return found
 
 
 def _answer(completion: Completion) -> dict[str, object]:

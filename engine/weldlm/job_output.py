@@ -13,8 +13,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from weldlm.atomic_file import rename_to_new, require_writable
-from weldlm.job_record import DoneRows
+from weldlm.atomic_file import rename_to_new, replace_file, require_writable
+from weldlm.job_record import DoneRows, read_done_rows, require_same_job
 
 __all__ = [
     "JobCounts",
@@ -24,6 +24,7 @@ __all__ = [
     "check_output",
     "name_output",
     "require_new",
+    "take_back_errors",
 ]
 
 Report = Callable[[int, int], None]
@@ -55,8 +56,8 @@ class JobCounts:
     num_failed: int
 
 
-def check_output(files: JobFiles) -> None:
-    """Checks that the output can be written and is not there.
+def check_output(files: JobFiles, *, is_new: bool = True) -> None:
+    """Checks that the output can be written and, where it shall be new, is not there.
 
     Raises:
         FileNotFoundError: there is no folder for it.
@@ -66,7 +67,8 @@ def check_output(files: JobFiles) -> None:
     if not files.output.parent.is_dir():
         raise FileNotFoundError(f"{files.output.parent} is not a folder; create it for the output")
     require_writable(files.output.parent)
-    require_new(files.output)
+    if is_new:
+        require_new(files.output)
 
 
 def require_new(output: Path) -> None:
@@ -79,8 +81,12 @@ def require_new(output: Path) -> None:
         raise FileExistsError(f"{output} exists; choose another output or delete it")
 
 
-def name_output(files: JobFiles) -> None:
+def name_output(files: JobFiles, *, keeps_record: bool = False) -> None:
     """Gives the rows of a finished job the name of the output.
+
+    Args:
+        files: the job's.
+        keeps_record: the record stays, for what comes after the job.
 
     Raises:
         FileExistsError: something else has taken it.
@@ -92,7 +98,28 @@ def name_output(files: JobFiles) -> None:
             f"{files.output} was made by another program while the job ran; the job's rows are in "
             f"{files.partial}; move {files.output.name} away and give the same command again"
         ) from error
-    files.record.unlink()
+    if not keeps_record:
+        files.record.unlink()
+
+
+def take_back_errors(files: JobFiles, job: dict[str, Any]) -> None:
+    """Makes a finished or interrupted job one whose error rows are still to be done.
+
+    Raises:
+        FileNotFoundError: there are no rows.
+        FileExistsError: the rows are of another job.
+    """
+    source = files.output if files.output.exists() else files.partial
+    if not source.exists():
+        raise FileNotFoundError(f"{files.output} does not exist; expected rows to do again")
+    require_same_job(files.record, source, job)
+    end = read_done_rows(source).num_bytes
+    with replace_file(files.partial) as draft, draft.open("wb") as good, source.open("rb") as rows:
+        while rows.tell() < end:
+            line = rows.readline()
+            if json.loads(line).get("error") is None:
+                good.write(line)
+    files.output.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -137,5 +164,9 @@ class JobRows:
 
     def add_error(self, index: int, error: str) -> None:
         """Appends what is wrong with a row."""
+        self.add_failed({"index": index, "error": error})
+
+    def add_failed(self, row: dict[str, Any]) -> None:
+        """Appends a row with its "index" and "error"."""
         self.num_failed += 1
-        self.add({"index": index, "error": error})
+        self.add(row)

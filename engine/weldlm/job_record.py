@@ -6,7 +6,7 @@ The record lies beside the rows of a job that is under way and goes with them.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,15 @@ from weldlm.heads import Model
 from weldlm.tokenizer import Tokenizer
 from weldlm.tokenizer.fingerprint import fingerprint
 
-__all__ = ["DoneRows", "describe_job", "open_record", "read_done_rows"]
+__all__ = [
+    "DoneRows",
+    "describe_job",
+    "open_record",
+    "read_done_rows",
+    "read_record",
+    "require_same_job",
+    "row_places",
+]
 
 _SAMPLES = 4_096  # of each weight go into the model's fingerprint
 
@@ -56,32 +64,54 @@ def open_record(path: Path, rows: Path, job: dict[str, Any]) -> DoneRows:
     if not rows.exists():
         replace_text(path, json.dumps(job, indent=2) + "\n")
         return DoneRows(frozenset(), 0, 0)
-    earlier = _read(path)
+    require_same_job(path, rows, job)
+    return read_done_rows(rows)
+
+
+def require_same_job(path: Path, rows: Path, job: dict[str, Any]) -> None:
+    """Refuses rows that another job made.
+
+    Raises:
+        FileExistsError: the record at `path` is of another job.
+    """
+    earlier = read_record(path)
     for name, value in job.items():
         if earlier.get(name) != value:
             raise FileExistsError(
                 f"{rows} holds rows of a job with another {name}; give the same command to go on, "
                 "or delete it to start over"
             )
-    return read_done_rows(rows)
 
 
 def read_done_rows(path: Path) -> DoneRows:
     """Reads the rows up to the first line that is not one."""
     indexes, num_failed, num_bytes = set(), 0, 0
+    for index, _, size, is_failed in row_places(path):
+        indexes.add(index)
+        num_failed += is_failed
+        num_bytes += size
+    return DoneRows(frozenset(indexes), num_failed, num_bytes)
+
+
+def row_places(path: Path) -> Iterator[tuple[int, int, int, bool]]:
+    """Yields (index, offset, number of bytes, whether it is an error) of rows.
+
+    It ends at the first line that is no row.
+    """
+    offset = 0
     with path.open("rb") as lines:
         for line in lines:
             try:
                 row = json.loads(line if line.endswith(b"\n") else b"")
-                indexes.add(int(row["index"]))
+                index = int(row["index"])
             except (ValueError, KeyError, TypeError):
                 break
-            num_failed += "error" in row
-            num_bytes += len(line)
-    return DoneRows(frozenset(indexes), num_failed, num_bytes)
+            yield index, offset, len(line), row.get("error") is not None
+            offset += len(line)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
+    """What a job is made of; empty where nothing says it."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -271,7 +271,8 @@ def test_an_interrupted_job_goes_on_and_ends_as_if_it_had_not_been(
 
     assert run(job, tokenizer) == counts
     assert read_rows(job.output) == read_rows(whole.output)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl", "whole"]
+    names = ["in.jsonl", "out.jsonl", "out.jsonl.job.json", "whole"]  # of a job with a bad row
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
 def test_rows_of_another_job_are_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.engine.tiny_models import tiny_config
-from weldlm.prompt_file import PromptRow, check_prompt_file, read_prompts
+from weldlm.prompt_file import PromptReader, PromptRow, check_prompt_file
+from weldlm.sampling_settings import SamplingSettings
 from weldlm.tokenizer import Tokenizer
 
 CONFIG = tiny_config(vocab_size=300)
@@ -18,9 +19,13 @@ def tokenizer() -> Tokenizer:
     return Tokenizer.train(["no pair occurs twice"], 257, min_frequency=9)
 
 
+def reader(tokenizer: Tokenizer) -> PromptReader:
+    return PromptReader(CONFIG, tokenizer, SamplingSettings())
+
+
 def read(path: Path, content: bytes, tokenizer: Tokenizer, done: tuple[int, ...] = ()) -> list[str]:
     path.write_bytes(content)
-    return [row.text for row in read_prompts(path, CONFIG, tokenizer, done=done)]
+    return [row.shown["prompt"] for row in reader(tokenizer).read(path, done=done)]
 
 
 def as_text(prompt: str) -> str:
@@ -63,9 +68,9 @@ def test_rows_that_are_done_are_left_out(tmp_path: Path, tokenizer: Tokenizer) -
 def test_a_row_holds_the_ids_of_its_prompt(tmp_path: Path, tokenizer: Tokenizer) -> None:
     (tmp_path / "in.txt").write_text("ab\n")
 
-    (row,) = read_prompts(tmp_path / "in.txt", CONFIG, tokenizer)
+    (row,) = reader(tokenizer).read(tmp_path / "in.txt")
 
-    assert row == PromptRow(0, "ab", tuple(tokenizer.encode("ab")))
+    assert row == PromptRow(index=0, shown={"prompt": "ab"}, ids=tuple(tokenizer.encode("ab")))
 
 
 @pytest.mark.parametrize(
@@ -82,10 +87,10 @@ def test_a_bad_line_is_a_row_that_says_why(
 ) -> None:
     (tmp_path / "in.jsonl").write_bytes(line)
 
-    (row,) = read_prompts(tmp_path / "in.jsonl", CONFIG, tokenizer)
+    (row,) = reader(tokenizer).read(tmp_path / "in.jsonl")
 
     assert row.error is not None
-    assert message in row.error
+    assert message in str(row.error)
 
 
 @pytest.mark.parametrize(

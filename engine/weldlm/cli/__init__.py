@@ -22,6 +22,7 @@ from weldlm.cli.doctor import doctor
 from weldlm.cli.finetune import finetune
 from weldlm.cli.generate import generate
 from weldlm.cli.info import info
+from weldlm.cli.merge import merge
 from weldlm.cli.predict import predict
 from weldlm.cli.serve import serve
 from weldlm.cli.tokenizer import tokenizer
@@ -91,6 +92,7 @@ _COMMANDS = (
     generate,
     chat,
     serve,
+    merge,
     info,
     convert,
     backends,

@@ -12,8 +12,17 @@ from weldlm.openai_api.logprobs import chat_logprobs, completion_logprobs
 __all__ = ["answer_call", "chunk", "final_chunk", "first_chunks", "usage_chunk"]
 
 
-def answer_call(call: Call, call_id: str, completions: Sequence[Completion]) -> dict[str, Any]:
-    """The whole answer, from a completion for each prompt."""
+def answer_call(
+    call: Call, call_id: str, completions: Sequence[Completion], *, created: int | None = None
+) -> dict[str, Any]:
+    """The whole answer, from a completion for each prompt.
+
+    Args:
+        call: what was asked.
+        call_id: names it.
+        completions: of the prompts, in their order.
+        created: seconds since 1970; now where None.
+    """
     found = [[first, *first.others] for first in completions]
     choices = [
         _choice(call, place * len(group) + number, prompt, first, completion)
@@ -24,7 +33,7 @@ def answer_call(call: Call, call_id: str, completions: Sequence[Completion]) -> 
     ]
     num_tokens = sum(len(completion.ids) for group in found for completion in group)
     return {
-        **_head(call, call_id, is_chunk=False),
+        **_head(call, call_id, is_chunk=False, created=created),
         "choices": choices,
         "usage": _usage(call, num_tokens if call.is_generating else 0),
     }
@@ -104,14 +113,16 @@ def _chunk(call: Call, call_id: str, number: int, part: dict[str, Any]) -> dict[
     return {**_head(call, call_id, is_chunk=True), "choices": [choice], **usage}
 
 
-def _head(call: Call, call_id: str, *, is_chunk: bool) -> dict[str, Any]:
+def _head(
+    call: Call, call_id: str, *, is_chunk: bool, created: int | None = None
+) -> dict[str, Any]:
     kind = "text_completion"
     if call.is_chat:
         kind = "chat.completion.chunk" if is_chunk else "chat.completion"
     return {
         "id": call_id,
         "object": kind,
-        "created": int(time.time()),
+        "created": int(time.time()) if created is None else created,
         "model": call.model.name,
         "system_fingerprint": None,
     }

@@ -47,6 +47,7 @@ class ApiModel:
     tokenizer: Tokenizer
     max_length: int  # tokens of the longest sequence
     seed: int | None = None  # of calls that give none; drawn for each where None
+    max_tokens: int | None = None  # of calls that give none; 16, or what fits for a chat, if None
     row_id: int = 0  # of the first prompt
 
     def require_name(self, name: str | None) -> None:
@@ -209,6 +210,8 @@ def _read_max_tokens(
     asked = fields.take("max_tokens", as_integer, "a number of tokens")
     newer = fields.take("max_completion_tokens", as_integer, "a number of tokens")
     asked = newer if newer is not None else asked
+    if asked is None:
+        asked = model.max_tokens
     if asked is None:
         asked = room if is_chat else _DEFAULT_MAX_TOKENS
     if asked < 0 or (is_chat and asked == 0):

@@ -73,3 +73,35 @@ def test_sigterm_keeps_the_rows_and_the_same_command_goes_on(folder: Path) -> No
     rows = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
     assert sorted(row["index"] for row in rows) == list(range(800))
     assert names(folder) == ["in.txt", "model", "out.jsonl"]
+
+
+def test_rows_go_from_stdin_to_stdout(folder: Path) -> None:
+    rows = '{"prompt": "some text"}\n{"prompt": 3}\n'
+    program = [sys.executable, "-m", "weldlm", "generate", "--model", str(folder / "model")]
+    options = ["-i", "-", "-o", "-", "--max-tokens", "2"]
+
+    done = subprocess.run([*program, *options], input=rows, capture_output=True, text=True)
+
+    assert done.returncode == 3
+    found = sorted(map(json.loads, done.stdout.splitlines()), key=lambda row: row["index"])
+    assert found[0]["prompt"] == "some text"
+    assert found[0]["num_tokens"] == 2
+    assert 'no text under "prompt"' in found[1]["error"]
+    assert "1 completed, 1 failed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shard", "2/2"], "--shard is '2/2'; expected I/N with I from 0 to N - 1"),
+        (["--format", "txt"], "--format is of stdin"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(command(folder, *options))
+
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
