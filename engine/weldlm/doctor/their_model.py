@@ -6,6 +6,7 @@ Nothing of weldlm runs here: the checks show what a user has without it.
 import copy
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +17,10 @@ from weldlm.doctor.check import NUM_SEQUENCES, Check, cut_texts, padding_share
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["examine_theirs"]
+__all__ = ["examine_theirs", "trainer_step"]
+
+Row = dict[str, Any]  # of a data set
+Collate = Callable[[Sequence[Row]], dict[str, Tensor]]
 
 _MOST_TOKENS = 64
 _IGNORED = -100
@@ -91,8 +95,9 @@ def _accumulation(
     """One step of Trainer on all rows at once, and on two rows at a time."""
     rows = [_row(model, ids) for ids in sequences]
     rows = (rows * NUM_SEQUENCES)[:NUM_SEQUENCES]
-    whole = _trainer_step(model, rows, pad_id, accumulation=1)
-    split = _trainer_step(model, rows, pad_id, accumulation=4)
+    collate = partial(_padded, pad_id=pad_id)
+    whole = trainer_step(model, rows, collate, accumulation=1)
+    split = trainer_step(model, rows, collate, accumulation=4)
     loss, gradient = split[0] / whole[0], split[1] / whole[1]
     passed = abs(loss - 1) < _MOST_CHANGE and abs(gradient - 1) < _MOST_CHANGE
     figure = f"with 4 micro-batches: loss x {loss:.3f}, gradient norm x {gradient:.3f}"
@@ -108,10 +113,17 @@ def _row(model: "PreTrainedModel", ids: Sequence[int]) -> dict[str, list[int]]:
     return {"input_ids": list(ids), "labels": labels}
 
 
-def _trainer_step(
-    model: "PreTrainedModel", rows: list[dict[str, list[int]]], pad_id: int, *, accumulation: int
+def trainer_step(
+    model: "PreTrainedModel", rows: Sequence[Row], collate: Collate, *, accumulation: int
 ) -> tuple[float, float]:
-    """The loss and gradient norm that transformers' Trainer logs for one step."""
+    """Returns the loss and gradient norm that transformers' Trainer logs for one step.
+
+    Args:
+        model: copied, and without dropout.
+        rows: all of the step.
+        collate: rows to a batch.
+        accumulation: micro-batches of the step.
+    """
     from transformers import Trainer, TrainingArguments
 
     with tempfile.TemporaryDirectory(prefix="weldlm-doctor-") as folder:
@@ -137,7 +149,7 @@ def _trainer_step(
             model=copied,
             args=arguments,
             train_dataset=rows,
-            data_collator=lambda batch: _padded(batch, pad_id),
+            data_collator=collate,
         )
         trainer.remove_callback(_printer())
         trainer.train()
@@ -151,7 +163,7 @@ def _printer() -> Any:
     return PrinterCallback
 
 
-def _padded(batch: Sequence[dict[str, list[int]]], pad_id: int) -> dict[str, Tensor]:
+def _padded(batch: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
     longest = max(len(row["input_ids"]) for row in batch)
 
     def fill(values: list[int], filler: int) -> list[int]:
