@@ -84,6 +84,8 @@ IMPORT_ORDER = (
         "distill",
         "batch_job",
         "job_merge",
+        "encoder_job",
+        "encoder_answers",
         "predict_job",
         "serve",
         "evaluate",

@@ -19,6 +19,7 @@ from weldlm.cli.chat import chat
 from weldlm.cli.convert import convert
 from weldlm.cli.demo import demo
 from weldlm.cli.doctor import doctor
+from weldlm.cli.encoders import classify, embed, fill_mask
 from weldlm.cli.finetune import finetune
 from weldlm.cli.generate import generate
 from weldlm.cli.info import info
@@ -92,6 +93,9 @@ _COMMANDS = (
     generate,
     chat,
     serve,
+    embed,
+    classify,
+    fill_mask,
     merge,
     info,
     convert,
