@@ -96,7 +96,7 @@ class GenerationService:
                     raise _api_error(event) from event
                 if event.completion is not None:
                     num_left -= 1
-                self._count(event, clock)
+                self._count(call, event, clock)
                 yield place, event
             self.metrics.whole_call.add(clock.seconds)
         finally:
@@ -109,8 +109,8 @@ class GenerationService:
             if self._open.pop(request.id, None) is not None:
                 self._worker.abort(request.id)
 
-    def _count(self, event: Event, clock: "_Clock") -> None:
-        if event.completion is not None:
+    def _count(self, call: Call, event: Event, clock: "_Clock") -> None:
+        if event.completion is not None and call.is_generating:
             group = (event.completion, *event.completion.others)
             self.metrics.num_tokens += sum(len(completion.ids) for completion in group)
         if clock.is_first:
