@@ -49,7 +49,7 @@ _SIZES: dict[tuple[_Architecture, int, int], Sizes] = {
     ("sm_90", 2, 128): Sizes(Blocks(128, 64, 8, 3), Blocks(32, 128, 8, 2), Blocks(128, 64, 8, 2)),
     ("sm_90", 2, 256): Sizes(Blocks(128, 32, 8, 2), Blocks(32, 32, 8, 2), Blocks(64, 32, 8, 2)),
     ("sm_90", 4, 64): Sizes(Blocks(64, 32, 8, 2), Blocks(32, 32, 8, 2), Blocks(64, 32, 8, 2)),
-    ("sm_90", 4, 128): Sizes(Blocks(32, 32, 8, 1), Blocks(16, 32, 8, 2), Blocks(32, 16, 8, 2)),
+    ("sm_90", 4, 128): Sizes(Blocks(32, 16, 8, 2), Blocks(16, 32, 8, 2), Blocks(32, 16, 8, 2)),
     ("sm_90", 4, 256): Sizes(Blocks(32, 16, 8, 1), Blocks(16, 16, 8, 2), Blocks(32, 16, 8, 2)),
 }
 # The same for calls with options, which take registers, on all architectures. Relative biases take
