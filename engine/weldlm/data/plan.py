@@ -9,6 +9,7 @@ an epoch, so any row is found without reading those before it.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -62,16 +63,20 @@ class PackingPlan:
             f"a step of {count:,} rows of {self.row_length:,} tokens",
             advice="lower rows_per_step or row_length",
         )
-        places = [self._place(row) * self.row_length for row in range(first, first + count)]
-        none = np.empty(0, dtype=np.int64)
-        parts = [self.pieces(place, place + self.row_length) for place in places]
-        starts, lengths = zip((none, none), *parts, strict=True)
-        ids = [
-            place + np.cumsum(part_lengths) - part_lengths
-            for place, (_, part_lengths) in zip(places, parts, strict=True)
-        ]
-        batch = self._batch(np.concatenate(starts), np.concatenate(lengths))
-        return batch, np.concatenate([none, *ids])
+        places = np.array(
+            [self._place(row) * self.row_length for row in range(first, first + count)], np.int64
+        )
+        size = self.shards.num_tokens
+        epochs = {*(places // size).tolist(), *((places + self.row_length - 1) // size).tolist()}
+        if len(epochs) == 1:
+            starts, lengths, ids = self._pieces_of_rows(places, *epochs)
+        else:
+            none = np.empty(0, dtype=np.int64)
+            parts = [self.pieces(place, place + self.row_length) for place in places.tolist()]
+            starts, lengths = (np.concatenate(p) for p in zip((none, none), *parts, strict=True))
+            row_starts = np.repeat(places, [len(part[1]) for part in parts])
+            ids = row_starts + _starts_in_rows([part[1] for part in parts])
+        return self._batch(starts, lengths), ids
 
     def tokens(self, begin: int, end: int) -> PackedBatch:
         """Returns the stream's tokens [begin, end), cut where rows and documents end."""
@@ -96,6 +101,31 @@ class PackingPlan:
         none = np.empty(0, dtype=np.int64)
         starts, lengths = zip((none, none), *parts, strict=True)
         return np.concatenate(starts), np.concatenate(lengths)
+
+    def _pieces_of_rows(self, places: Ints, epoch: int) -> tuple[Ints, Ints, Ints]:
+        """Where each piece of the rows at `places`, all inside one epoch, starts in the shards, its
+        length, and its place in the stream.
+        """
+        order, edges, _ = self._epoch(epoch)
+        origin = epoch * self.shards.num_tokens
+        begins = places - origin
+        first = np.searchsorted(edges, begins, side="right")
+        inner = np.searchsorted(edges, begins + self.row_length, side="left") - first
+        row_starts = np.cumsum(inner + 1) - (inner + 1)
+        cuts = np.empty(int((inner + 1).sum()), np.int64)
+        is_row_start = np.zeros(len(cuts), bool)
+        is_row_start[row_starts] = True
+        cuts[row_starts] = begins
+        shift = np.repeat(first - (np.cumsum(inner) - inner), inner)
+        cuts[~is_row_start] = edges[shift + np.arange(len(shift))]
+        ends = np.empty_like(cuts)
+        ends[:-1] = cuts[1:]
+        ends[row_starts + inner] = begins + self.row_length
+        is_piece = ends > cuts  # empty documents leave none
+        cuts, ends = cuts[is_piece], ends[is_piece]
+        documents = np.searchsorted(edges, cuts, side="right") - 1
+        starts = self.shards.offsets[order[documents]] + (cuts - edges[documents])
+        return starts, ends - cuts, origin + cuts
 
     def _place(self, row: int) -> int:
         """The row's place in the stream."""
@@ -152,3 +182,8 @@ def draw_order(count: int, seed: int | None, epoch: int, *, stream: int) -> Ints
     key, counter = np.array([seed, epoch], np.uint64), np.array([0, 0, 0, stream], np.uint64)
     keys = np.random.Philox(key=key, counter=counter).random_raw(count)
     return np.argsort(keys, kind="stable")
+
+
+def _starts_in_rows(lengths: Sequence[Ints]) -> Ints:
+    """Where each piece of each row starts in its row."""
+    return np.concatenate([np.cumsum(part) - part for part in lengths])
