@@ -25,7 +25,7 @@ class StepShare:
 
 def draw_share(data: TrainingData, step: int, replica: Replica) -> StepShare:
     """Draws the share of this rank and counts those of all."""
-    begin = time.perf_counter()
+    begin = time.monotonic()
     ranks = replica.ranks
     batches = data.micro_batches(step, ranks.rank, ranks.world_size)
     counts = ranks.gather(
@@ -43,6 +43,6 @@ def draw_share(data: TrainingData, step: int, replica: Replica) -> StepShare:
         num_labels=int(sum(num_labels)),
         num_tokens=int(sum(num_tokens)),
         num_padding=sum(batch.num_padding for batch in batches),
-        seconds=time.perf_counter() - begin,
+        seconds=time.monotonic() - begin,
         labels_per_rank=per_rank,
     )

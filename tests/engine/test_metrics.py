@@ -46,6 +46,9 @@ def test_lines_hold_what_was_reported(tmp_path: Path) -> None:
             "tokens": 48,
             "tokens_per_second": 1234.6,
             "elapsed": 0.1235,
+            "data_seconds": 0.0,
+            "padding_share": 0.0,
+            "peak_memory_gib": 0.0,
         },
         {"step": 1, "valid_loss": 2.5, "valid_bits_per_byte": None},
     ]

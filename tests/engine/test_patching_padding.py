@@ -136,9 +136,12 @@ def test_model_that_reads_padding_stays_padded() -> None:
     before = loss_and_gradients(model, batch)
 
     report = weldlm.patch(model)
+    after = loss_and_gradients(model, batch)
 
     assert report.padding == "padded: the outputs of BertForQuestionAnswering may depend on padding"
-    assert max(relative_differences(before, loss_and_gradients(model, batch)).values()) < 1e-5
+    # a bias before a softmax has no gradient but for rounding, so there is nothing to be relative to
+    assert max(float(found.pop("qa_outputs.bias").norm()) for found in (before, after)) < 1e-6
+    assert max(relative_differences(before, after).values()) < 1e-5
 
 
 def test_padding_is_kept_on_request() -> None:
