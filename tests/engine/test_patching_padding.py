@@ -139,7 +139,7 @@ def test_model_that_reads_padding_stays_padded() -> None:
     after = loss_and_gradients(model, batch)
 
     assert report.padding == "padded: the outputs of BertForQuestionAnswering may depend on padding"
-    # a bias before a softmax has no gradient but for rounding, so there is nothing to be relative to
+    # a bias before a softmax has no gradient but for rounding: nothing to be relative to
     assert max(float(found.pop("qa_outputs.bias").norm()) for found in (before, after)) < 1e-6
     assert max(relative_differences(before, after).values()) < 1e-5
 

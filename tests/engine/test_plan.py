@@ -156,3 +156,9 @@ def test_rows_beyond_all_memory_are_refused(shards: TokenShards) -> None:
         ValueError, match="a step of 1,000,000,000 rows of 1,000,000,000 tokens take"
     ):
         plan.rows(0, 10**9)
+
+
+def test_no_rows_are_an_empty_batch(shards: TokenShards) -> None:
+    batch, sample_ids = PackingPlan(shards, row_length=7, seed=3).samples(0, 0)
+
+    assert (batch.num_tokens, batch.num_sequences, len(sample_ids)) == (0, 0, 0)

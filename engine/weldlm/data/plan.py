@@ -186,4 +186,5 @@ def draw_order(count: int, seed: int | None, epoch: int, *, stream: int) -> Ints
 
 def _starts_in_rows(lengths: Sequence[Ints]) -> Ints:
     """Where each piece of each row starts in its row."""
-    return np.concatenate([np.cumsum(part) - part for part in lengths])
+    none = np.empty(0, dtype=np.int64)
+    return np.concatenate([none, *(np.cumsum(part) - part for part in lengths)])
