@@ -42,12 +42,15 @@ _SIZES: dict[tuple[_Architecture, int, int], Sizes] = {
     ("sm_80", 2, 64): Sizes(Blocks(128, 64, 4, 3), Blocks(64, 128, 8, 2), Blocks(128, 64, 8, 2)),
     ("sm_80", 2, 128): Sizes(Blocks(128, 64, 8, 3), Blocks(64, 64, 8, 2), Blocks(128, 32, 8, 2)),
     ("sm_80", 2, 256): Sizes(Blocks(64, 32, 8, 2), Blocks(32, 32, 8, 2), Blocks(64, 32, 8, 1)),
+    # the narrowest heads of fp32 fill the lanes of 4 warps, not of 8, with 128 bits each
+    ("sm_80", 4, 16): Sizes(Blocks(64, 32, 8, 2), Blocks(32, 32, 4, 2), Blocks(64, 32, 8, 2)),
     ("sm_80", 4, 64): Sizes(Blocks(64, 32, 8, 2), Blocks(32, 32, 8, 2), Blocks(64, 32, 8, 2)),
     ("sm_80", 4, 128): Sizes(Blocks(32, 32, 8, 1), Blocks(32, 32, 8, 2), Blocks(64, 16, 8, 2)),
     ("sm_80", 4, 256): Sizes(Blocks(32, 16, 8, 1), Blocks(16, 16, 8, 2), Blocks(32, 16, 8, 2)),
     ("sm_90", 2, 64): Sizes(Blocks(128, 128, 8, 2), Blocks(64, 128, 8, 2), Blocks(128, 128, 8, 2)),
     ("sm_90", 2, 128): Sizes(Blocks(128, 64, 8, 3), Blocks(32, 128, 8, 2), Blocks(128, 64, 8, 2)),
     ("sm_90", 2, 256): Sizes(Blocks(128, 32, 8, 2), Blocks(32, 32, 8, 2), Blocks(64, 32, 8, 2)),
+    ("sm_90", 4, 16): Sizes(Blocks(64, 32, 8, 2), Blocks(32, 32, 4, 2), Blocks(64, 32, 8, 2)),
     ("sm_90", 4, 64): Sizes(Blocks(64, 32, 8, 2), Blocks(32, 32, 8, 2), Blocks(64, 32, 8, 2)),
     ("sm_90", 4, 128): Sizes(Blocks(32, 16, 8, 2), Blocks(16, 32, 8, 2), Blocks(32, 16, 8, 2)),
     ("sm_90", 4, 256): Sizes(Blocks(32, 16, 8, 1), Blocks(16, 16, 8, 2), Blocks(32, 16, 8, 2)),
@@ -83,13 +86,18 @@ def choose_sizes(dtype: torch.dtype, head_size: int, load: Load) -> Sizes:
         head_size: the larger one of head_dim and value_dim.
         load: which options the call has: none, some, or a relative bias among them.
     """
-    width = next(width for width in (64, 128, MAX_HEAD_DIM) if head_size <= width)
     if load != "plain":
+        width = next(width for width in (64, 128, MAX_HEAD_DIM) if head_size <= width)
         sizes = _BIASED_SIZES if load == "biased" else _MODIFIED_SIZES
         return sizes[dtype.itemsize, width]
     # the interpreter has no GPU
     architecture = "sm_90" if triton.knobs.runtime.interpret else _architecture(_device())
-    return _SIZES[architecture, dtype.itemsize, width]
+    fitting = [
+        width
+        for known, itemsize, width in _SIZES
+        if (known, itemsize) == (architecture, dtype.itemsize) and head_size <= width
+    ]
+    return _SIZES[architecture, dtype.itemsize, min(fitting)]
 
 
 def _device() -> object:
