@@ -66,8 +66,8 @@ def demo_settings(device: str, minutes: float) -> TrainSettings:
     """Batch and learning rate for the budget."""
     if device == "cuda":
         return TrainSettings(minutes=minutes, rows_per_step=64, lr=1e-3, eval_rows=64)
-    # small batches: in so few steps more of them teach more than better gradients do; in bf16 this
-    # rate diverged after 200 steps on a CPU that has it
+    # small batches: in so few steps more of them teach more than better gradients do; at this rate
+    # attention scores grow to hundreds, which bf16 rounds by about one
     return TrainSettings(
         minutes=minutes,
         rows_per_step=2,

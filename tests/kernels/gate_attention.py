@@ -16,25 +16,27 @@ DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 DROPOUT = {"dropout_p": 0.1, "dropout_seed": torch.zeros(1, dtype=torch.int64)}
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
+    "grouped": {},  # two key/value heads for eight of queries
     "window": {"window": 48},
     "dropout": DROPOUT,
     "gemma": {"window": 48, "softcap": 50.0},
     "t5": {"relative_bias": torch.zeros(32, 8)} | DROPOUT,
     "alibi": {"alibi_slopes": torch.zeros(8)} | DROPOUT,
 }
-SAMPLED = [("plain", 64, True), ("gemma", 128, True), ("t5", 64, False)]
+SAMPLED = [("plain", 64, True), ("grouped", 128, True), ("gemma", 128, True), ("t5", 64, False)]
 
 
 def case(name: str, head_dim: int, dtype: torch.dtype, is_causal: bool) -> Case:
     def compile_looping(arch: int) -> list[Any]:
         q, lse = torch.zeros(64, 8, head_dim, dtype=dtype), torch.zeros(8, 64)
+        kv = q[:, : 2 if name == "grouped" else 8].contiguous()
         offsets = torch.zeros(3, dtype=torch.int32)
         plain = Options(is_causal, None, 0.1, None, 128, not is_causal, None, None, 0.0, None)
         settings = (offsets, offsets, 64, 64, plain._replace(**OPTIONS[name]))
 
         def launch() -> None:
-            gpu.attention(q, q, q, *settings)
-            gpu.attention_backward(q, q, q, q, q, lse, *settings)
+            gpu.attention(q, kv, kv, *settings)
+            gpu.attention_backward(q, kv, kv, q, q, lse, *settings)
 
         forward, _, backward_kv, backward_q = compile_launches(arch, launch)
         return [forward, backward_kv, backward_q]
