@@ -162,8 +162,7 @@ def t5_attention(
     mask: Tensor | None = None,
     key_value_states: Tensor | None = None,
     position_bias: Tensor | None = None,
-    past_key_values: Any = None,
-    *,
+    *args: Any,
     packing: Packing | None = None,
     **kwargs: Any,
 ) -> Any:
@@ -171,7 +170,7 @@ def t5_attention(
     in the place of the biases [1, num_heads, T, S] that the module computes from it."""
     if packing is None:
         return type(module).forward(
-            module, hidden_states, mask, key_value_states, position_bias, past_key_values, **kwargs
+            module, hidden_states, mask, key_value_states, position_bias, *args, **kwargs
         )
     source, layouts = _source(hidden_states, key_value_states, packing)
     heads = (

@@ -1,7 +1,8 @@
 """The table: classes of modules, and what computes their forward instead.
 
 A class is known by its full name and by the parameters of its forward. One that has the name but
-takes something else is of a version that nobody has tested here, and is kept.
+takes something else is of a version that nobody has tested here, and is kept. The names are those
+of the newest version; what older ones call differently is in `parameters`.
 """
 
 from collections.abc import Callable
@@ -13,11 +14,12 @@ from torch.nn import functional
 
 from weldlm.patching import attention, classifiers, rows, stacks
 from weldlm.patching.losses import LossSpec, language_loss
+from weldlm.patching.parameters import CACHE_NAMES
 
 __all__ = ["KINDS", "LEFT_TO_TORCH", "READS_NO_PADDING", "TESTED_TRANSFORMERS", "Kind", "kind_of"]
 
 # versions of transformers that the tests have run with: first, and the first one that is not
-TESTED_TRANSFORMERS = ("5.23", "5.24")
+TESTED_TRANSFORMERS = ("5.23", "5.25")
 
 Role = Literal["rows", "attention", "stack", "classifier", "loss"]
 
@@ -31,7 +33,11 @@ class Kind:
     forward: Callable[..., Any]  # (module, *settings, *arguments)
     names: tuple[str, ...]  # parameters of the forward of the class
     settings: tuple[Any, ...] = ()
+    takes_names: bool = False  # its first setting is the parameters, as this version names them
     obstacle: Callable[[Any], str | None] = lambda _: None  # why this module is kept
+
+    def settings_for(self, names: tuple[str, ...]) -> tuple[Any, ...]:
+        return (names, *self.settings) if self.takes_names else self.settings
 
 
 # modules that are fastest as they are
@@ -94,8 +100,7 @@ def _t5_states(model: Any, call: dict[str, Any]) -> tuple[Tensor, dict[str, Any]
     decoder_call = {
         name.removeprefix("decoder_"): call.pop(name) for name in _T5_DECODER & set(call)
     }
-    for name in ("past_key_values", "use_cache"):
-        decoder_call[name] = call.pop(name, None)
+    decoder_call |= {name: call.pop(name) for name in (*CACHE_NAMES, "use_cache") if name in call}
     call.pop("labels")
     call.pop("encoder_outputs", None)
     encoded = model.encoder(**encoder_call, **call)
@@ -108,8 +113,8 @@ def _t5_states(model: Any, call: dict[str, Any]) -> tuple[Tensor, dict[str, Any]
     states = decoded.last_hidden_state
     if model.config.scale_decoder_outputs:
         states = states * model.model_dim**-0.5
-    return states, {
-        "past_key_values": decoded.past_key_values,
+    cache = {name: value for name, value in decoded.items() if name in CACHE_NAMES}
+    return states, cache | {
         "decoder_hidden_states": decoded.hidden_states,
         "decoder_attentions": decoded.attentions,
         "cross_attentions": decoded.cross_attentions,
@@ -192,15 +197,15 @@ def _sparse_obstacle(module: Any) -> str | None:
 
 _IDS = ("input_ids", "attention_mask", "position_ids")
 _CROSS = ("encoder_hidden_states", "encoder_attention_mask")
-_GPT2 = ("input_ids", "past_key_values", "attention_mask", "token_type_ids", "position_ids",
+_GPT2 = ("input_ids", "cache", "attention_mask", "token_type_ids", "position_ids",
          "inputs_embeds", *_CROSS)  # fmt: skip
-_LLAMA = (*_IDS, "past_key_values", "inputs_embeds")
+_LLAMA = (*_IDS, "cache", "inputs_embeds")
 _BERT = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "inputs_embeds", *_CROSS)
 _SEQ2SEQ = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask",
-            "encoder_outputs", "past_key_values", "inputs_embeds", "decoder_inputs_embeds",
+            "encoder_outputs", "cache", "inputs_embeds", "decoder_inputs_embeds",
             "labels", "use_cache", "kwargs")  # fmt: skip
-_SEQ2SEQ_CLASSIFIER = tuple(name for name in _SEQ2SEQ if name != "past_key_values")
-_ROTARY = ("hidden_states", "position_embeddings", "attention_mask", "past_key_values", "kwargs")
+_SEQ2SEQ_CLASSIFIER = tuple(name for name in _SEQ2SEQ if name != "cache")
+_ROTARY = ("hidden_states", "position_embeddings", "attention_mask", "cache", "kwargs")
 
 
 def _norm(names: tuple[str, ...] = ("hidden_states",)) -> Kind:
@@ -216,19 +221,22 @@ def _attention(
 def _stack(
     forward: Callable[..., Any], *names: str, obstacle: Callable[[Any], str | None] | None = None
 ) -> Kind:
-    return Kind("stack", "packing", forward, names, (names,), obstacle or (lambda _: None))
+    return Kind(
+        "stack", "packing", forward, names, takes_names=True, obstacle=obstacle or (lambda _: None)
+    )
 
 
 def _classifier(places: classifiers.Places, *names: str) -> Kind:
-    return Kind("classifier", "packing", classifiers.classify, names, (names, places))
+    return Kind("classifier", "packing", classifiers.classify, names, (places,), takes_names=True)
 
 
 def _loss(
     names: tuple[str, ...], obstacle: Callable[[Any], str | None] | None = None, **fields: Any
 ) -> Kind:
-    spec = LossSpec(names=names, **fields)
-    kernel = "linear_cross_entropy"
-    return Kind("loss", kernel, language_loss, names, (spec,), obstacle or (lambda _: None))
+    return Kind(
+        "loss", "linear_cross_entropy", language_loss, names, (LossSpec(**fields),),
+        takes_names=True, obstacle=obstacle or (lambda _: None),
+    )  # fmt: skip
 
 
 def _llama_family(name: str, forward: Callable[..., Any]) -> dict[str, Kind]:
@@ -250,11 +258,11 @@ def _llama_family(name: str, forward: Callable[..., Any]) -> dict[str, Kind]:
 
 
 def _bert_family(name: str, projection: str, transform: Callable[..., Tensor]) -> dict[str, Kind]:
-    layers = ("hidden_states", "attention_mask", *_CROSS, "past_key_values", "use_cache", "kwargs")
-    stack = (*_BERT, "past_key_values", "use_cache", "kwargs")
+    layers = ("hidden_states", "attention_mask", *_CROSS, "cache", "use_cache", "kwargs")
+    stack = (*_BERT, "cache", "use_cache", "kwargs")
     return _named(name.lower(), {
         f"{name}SelfAttention": _attention(
-            attention.bert_attention, "hidden_states", "attention_mask", "past_key_values",
+            attention.bert_attention, "hidden_states", "attention_mask", "cache",
             "kwargs",
         ),
         f"{name}Encoder": Kind("stack", "packing", stacks.bert_layers, layers),
@@ -281,7 +289,7 @@ KINDS: dict[str, Kind] = {
     "transformers.activations.FastGELUActivation": _GELU,
     **_named("gpt2", {
         "GPT2Attention": _attention(
-            attention.gpt2_attention, "hidden_states", "past_key_values", "attention_mask",
+            attention.gpt2_attention, "hidden_states", "cache", "attention_mask",
             *_CROSS, "output_attentions", "kwargs",
         ),
         "GPT2Model": _stack(
@@ -324,11 +332,11 @@ KINDS: dict[str, Kind] = {
         "T5LayerNorm": _norm(),
         "T5Attention": _attention(
             attention.t5_attention, "hidden_states", "mask", "key_value_states", "position_bias",
-            "past_key_values", "kwargs", obstacle=_t5_obstacle,
+            "cache", "kwargs", obstacle=_t5_obstacle,
         ),
         "T5Stack": _stack(
             stacks.id_stack, "input_ids", "attention_mask", *_CROSS, "inputs_embeds",
-            "past_key_values", "use_cache", "kwargs", obstacle=_t5_stack_obstacle,
+            "cache", "use_cache", "kwargs", obstacle=_t5_stack_obstacle,
         ),
         "T5ForConditionalGeneration": _loss(
             _SEQ2SEQ, output="Seq2SeqLMOutput", states=_t5_states, projection="lm_head",
@@ -338,12 +346,12 @@ KINDS: dict[str, Kind] = {
     }),
     **_named("bart", {
         "BartAttention": _attention(
-            attention.bart_attention, "hidden_states", "key_value_states", "past_key_values",
+            attention.bart_attention, "hidden_states", "key_value_states", "cache",
             "attention_mask", "kwargs",
         ),
         "BartEncoder": _stack(stacks.bart_stack, *_IDS[:2], "inputs_embeds", "kwargs"),
         "BartDecoder": _stack(
-            stacks.bart_stack, *_IDS[:2], *_CROSS, "past_key_values", "inputs_embeds",
+            stacks.bart_stack, *_IDS[:2], *_CROSS, "cache", "inputs_embeds",
             "use_cache", "kwargs", obstacle=_is_not_causal,
         ),
         "BartForConditionalGeneration": _loss(

@@ -78,12 +78,14 @@ class _LazyOutput(OrderedDict[str, Any]):
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
-            return self.logits if key == "logits" else OrderedDict.__getitem__(self, key)
+            return self._by_name(key)
         names = list(self.keys())[key]
         return self[names] if isinstance(names, str) else tuple(self[name] for name in names)
 
     def get(self, key: str, default: Any = None) -> Any:
-        return self[key] if key in self.keys() else default
+        if key not in self:
+            return default
+        return self[key]
 
     def to_tuple(self) -> tuple[Any, ...]:
         return tuple(self[name] for name in self.keys())
@@ -103,6 +105,13 @@ class _LazyOutput(OrderedDict[str, Any]):
     def __reduce__(self) -> Any:
         names = [field.name for field in fields(self)]  # type: ignore[arg-type]
         return self._eager_class, tuple(getattr(self, name) for name in names)
+
+    def _by_name(self, name: str) -> Any:
+        if name == "logits":
+            return self.logits
+        if name in self.keys():
+            return OrderedDict.__getitem__(self, name)
+        return super().__getitem__(name)  # an older name, which newer versions take
 
     def _settle(self) -> None:
         if not torch.is_grad_enabled():

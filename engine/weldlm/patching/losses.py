@@ -27,7 +27,6 @@ _NO_LABEL = -100
 class LossSpec:
     """Where a class of language models keeps what its loss is made of."""
 
-    names: tuple[str, ...]  # parameters of its forward
     output: str  # class in transformers.modeling_outputs
     states: Callable[[Any, dict[str, Any]], tuple[Tensor, dict[str, Any]]]
     projection: str  # the linear layer onto the vocabulary
@@ -38,11 +37,13 @@ class LossSpec:
     mask: str = "attention_mask"  # of the tokens whose states are projected
 
 
-def language_loss(model: Any, spec: LossSpec, *args: Any, **kwargs: Any) -> Any:
+def language_loss(
+    model: Any, names: tuple[str, ...], spec: LossSpec, *args: Any, **kwargs: Any
+) -> Any:
     """The forward of a language model."""
     from transformers import modeling_outputs
 
-    call = arguments_by_name(model, spec.names, args, kwargs)
+    call = arguments_by_name(model, names, args, kwargs)
     if call.get("labels") is None:
         return type(model).forward(model, **call)
     targets = _targets(spec, call)
@@ -51,7 +52,7 @@ def language_loss(model: Any, spec: LossSpec, *args: Any, **kwargs: Any) -> Any:
     if not _is_fused(model, spec, call):
         return type(model).forward(model, **call)
     _check_labels(targets, vocab_size=model.get_submodule(spec.projection).weight.shape[0])
-    if "use_cache" in spec.names and call.get("use_cache") is None:
+    if "use_cache" in names and call.get("use_cache") is None:
         call["use_cache"] = False
     call.pop("logits_to_keep", None)
     call.pop("return_dict", None)

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from inspect import signature
 from typing import Any
 
 from torch import nn
@@ -16,6 +15,7 @@ from weldlm.patching.kinds import (
     Kind,
     kind_of,
 )
+from weldlm.patching.parameters import parameter_names, with_newest_names
 from weldlm.patching.report import Entry, Report
 from weldlm.patching.verification import compare, exact_gradients, loss_and_gradients
 
@@ -65,7 +65,8 @@ def patch(
         before = loss_and_gradients(model, verify), exact_gradients(model, verify)
     for path, kind in kinds.items():
         if reasons[path] is None:
-            install(modules[path], kind.forward, kind.settings)
+            settings = kind.settings_for(parameter_names(modules[path]))
+            install(modules[path], kind.forward, settings)
     report = Report(
         model,
         tuple(_entries(modules, kinds, reasons)),
@@ -98,14 +99,10 @@ def _reason(module: nn.Module) -> str | None:
         return LEFT_TO_TORCH.get(type(module).__name__, "no kernel for this class")
     if has_own_forward(module):
         return "the instance has a forward of its own already"
-    names = _parameters(module)
-    if names != kind.names:
+    names = parameter_names(module)
+    if with_newest_names(names) != kind.names:
         return f"its forward takes ({', '.join(names)}); known is ({', '.join(kind.names)})"
     return kind.obstacle(module)
-
-
-def _parameters(module: nn.Module) -> tuple[str, ...]:
-    return tuple(signature(type(module).forward).parameters)[1:]
 
 
 def _why_padded(
@@ -157,9 +154,9 @@ def _warn_of_versions(modules: dict[str, nn.Module], kinds: dict[str, Kind]) -> 
             stacklevel=3,
         )
     unknown = {
-        f"{type(modules[path]).__name__}.forward takes ({', '.join(_parameters(modules[path]))})"
+        f"{type(modules[path]).__name__}.forward takes ({', '.join(names)})"
         for path, kind in kinds.items()
-        if _parameters(modules[path]) != kind.names
+        if with_newest_names(names := parameter_names(modules[path])) != kind.names
     }
     for line in sorted(unknown):
         warnings.warn(

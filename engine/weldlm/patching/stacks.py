@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from weldlm.patching.installed import arguments_by_name
 from weldlm.patching.layout import Layout, Packing, flattened_layout, full_layout, read_layout
+from weldlm.patching.parameters import CACHE_NAMES, given_cache
 
 __all__ = ["UNPACKABLE", "bart_stack", "bert_layers", "bert_stack", "id_stack"]
 
@@ -24,7 +25,8 @@ def id_stack(stack: Any, names: tuple[str, ...], *args: Any, **kwargs: Any) -> A
     """A stack that takes positions, or needs none: its ids are packed before they are embedded."""
     call = arguments_by_name(stack, names, args, kwargs)
     # of the stacks with positions, those that are causal can have a cache
-    packing = _packing(stack, names, call, reads_positions="past_key_values" in names)
+    reads_positions = any(name in CACHE_NAMES for name in names)
+    packing = _packing(stack, names, call, reads_positions=reads_positions)
     if packing is None:
         return type(stack).forward(stack, **call)
     own = packing.own
@@ -146,7 +148,7 @@ def _wants_cache(
     stack: Any, names: tuple[str, ...], call: dict[str, Any], is_decoder: bool
 ) -> bool:
     """Whether the call reads or returns a cache. In training nobody does who does not say so."""
-    if call.get("past_key_values") is not None:
+    if given_cache(call) is not None:
         return True
     asked = call.get("use_cache")
     if asked is not None:
