@@ -77,7 +77,7 @@ IMPORT_ORDER = (
     ("pacing",),
     ("trainer", "generation", "conversation", "encoding"),
     ("openai_api",),
-    ("job_record", "prompt_file", "tasks"),
+    ("job_record", "prompt_file", "tasks", "completion_fields"),
     ("job_output",),
     (
         "finetune",

@@ -6,10 +6,11 @@ rows that are missing. A bad row becomes an error row; the others go on.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from io import FileIO
 from pathlib import Path
 
+from weldlm.completion_fields import completion_fields
 from weldlm.engine import Engine
 from weldlm.generation import BatchLimits, Completion, GenerativeModel
 from weldlm.job_output import (
@@ -27,7 +28,6 @@ from weldlm.openai_api import ApiError, answer_call
 from weldlm.prompt_file import PromptReader, PromptRow, check_prompt_file
 from weldlm.sampling import SamplingSettings
 from weldlm.sealed_folder import lock_file
-from weldlm.token_logprobs import TokenLogprob
 from weldlm.tokenizer import Tokenizer
 
 __all__ = [
@@ -38,6 +38,8 @@ __all__ = [
     "stream_batch_job",
 ]
 
+_OF_ROWS = ("cache_dtype", "max_length", "is_batch_invariant")
+
 
 def run_batch_job(
     model: GenerativeModel,
@@ -45,7 +47,7 @@ def run_batch_job(
     files: JobFiles,
     settings: SamplingSettings,
     *,
-    batch_size: int = 16,
+    limits: BatchLimits | None = None,
     shard: tuple[int, int] | None = None,
     retries_errors: bool = False,
     report: Callable[[int, int], None] | None = None,
@@ -61,7 +63,7 @@ def run_batch_job(
         files: input, .txt with one prompt a line or .jsonl as `weldlm.prompt_file` says, and
             output, .jsonl.
         settings: how to choose tokens and when to end.
-        batch_size: most sequences under way at a time.
+        limits: how much is under way at a time; `max_length` is cut to what the rows can grow to.
         shard: (i, n) does every n-th line from line i, for one of n jobs; `merge_outputs` joins
             them.
         retries_errors: the error rows of a job that is finished or interrupted are done again.
@@ -75,21 +77,21 @@ def run_batch_job(
             or the output was made by somebody else while the job ran.
         BlockingIOError: another program works on the same output.
     """
-    BatchLimits(batch_size=batch_size)  # checks it before anything is read or written
+    limits = BatchLimits() if limits is None else limits
     check_files(files, retries_errors=retries_errors)
     reader = PromptReader(model.config, tokenizer, settings, shard or (0, 1))
     with lock_file(files.output):
         if not retries_errors:
             require_new(files.output)  # the job that held the lock may have made it
-        num_rows, limits = _measure(reader, files.source, batch_size)
-        job = describe_job(model, tokenizer, asdict(settings), files.source)
+        num_rows, cut = _measure(reader, files.source, limits)
+        job = describe_job(model, tokenizer, asdict(settings) | _kept(limits), files.source)
         job = job if shard is None else {**job, "shard": list(shard)}
         if retries_errors:
             take_back_errors(files, job)
         done = open_record(files.record, files.partial, job)
         with append_rows(files, num_rows, done, report) as rows:
             lines = reader.read(files.source, done=done.indexes)
-            _complete_rows(Engine(model, tokenizer, limits), lines, rows, reader, limits)
+            _complete_rows(Engine(model, tokenizer, cut), lines, rows, reader, cut)
         # the record is what a retry and a merge go by
         name_output(files, keeps_record=shard is not None or rows.num_failed > 0)
     return rows.counts
@@ -102,11 +104,11 @@ def stream_batch_job(
     file: FileIO,
     settings: SamplingSettings,
     *,
-    batch_size: int = 16,
+    limits: BatchLimits | None = None,
 ) -> JobCounts:
     """Writes the rows of `run_batch_job` to a file that is open, such as a pipe."""
     reader = PromptReader(model.config, tokenizer, settings)
-    num_rows, limits = _measure(reader, source, batch_size)
+    num_rows, limits = _measure(reader, source, limits or BatchLimits())
     rows = JobRows(file, num_rows, DoneRows(frozenset(), 0, 0), None)
     engine = Engine(model, tokenizer, limits)
     _complete_rows(engine, reader.read(source), rows, reader, limits)
@@ -119,14 +121,19 @@ def check_files(files: JobFiles, *, retries_errors: bool = False) -> None:
     check_output(files, is_new=not retries_errors)
 
 
-def _measure(reader: PromptReader, source: Path, batch_size: int) -> tuple[int, BatchLimits]:
+def _kept(limits: BatchLimits) -> dict[str, object]:
+    """The limits on which a row depends."""
+    return {name: getattr(limits, name) for name in _OF_ROWS}
+
+
+def _measure(reader: PromptReader, source: Path, limits: BatchLimits) -> tuple[int, BatchLimits]:
     """The number of rows, and limits for the longest.
 
     Raises:
         ValueError: a prompt needs more sequences than `batch_size`, or there is none.
     """
     num_rows, num_sequences, longest = 0, 0, 1
-    settings = reader.settings
+    settings, batch_size = reader.settings, limits.batch_size
     if settings.num_sequences > batch_size:
         raise ValueError(
             f"n, best_of or num_beams is {settings.num_sequences}; expected at most batch_size "
@@ -140,8 +147,8 @@ def _measure(reader: PromptReader, source: Path, batch_size: int) -> tuple[int, 
             longest = max(longest, row.num_tokens(reader.config, settings))
     if num_rows == 0:
         raise ValueError(f"{source} is empty; expected one prompt a line")
-    limits = BatchLimits(batch_size=max(min(batch_size, num_sequences), 1), max_length=longest)
-    return num_rows, limits
+    limits = replace(limits, batch_size=max(min(batch_size, num_sequences), 1))
+    return num_rows, limits.cut_to(longest)
 
 
 def _complete_rows(
@@ -197,7 +204,7 @@ class _RowsUnderWay:
         row, found = self._lines[index], self._found[index]
         found[place] = completion
         if row.call is None:
-            self._rows.add(_row(row, completion))
+            self._rows.add({"index": row.index, **row.shown, **completion_fields(completion)})
         elif len(found) == len(row.call.prompts):
             completions = [found[place] for place in sorted(found)]
             # rows depend on the input alone, not on when they were made
@@ -219,35 +226,3 @@ def _openai_row(row: PromptRow, status: int, body: dict[str, object]) -> dict[st
     call_id = f"batch_req_{row.index}"
     response = {"status_code": status, "request_id": call_id, "body": body}
     return {"id": call_id, "index": row.index, **row.shown, "response": response}
-
-
-def _row(row: PromptRow, completion: Completion) -> dict[str, object]:
-    found: dict[str, object] = {
-        "index": row.index,
-        **row.shown,
-        "num_prompt_tokens": completion.num_prompt_tokens,
-        **_answer(completion),
-    }
-    if completion.prompt_logprobs is not None:
-        found["prompt_logprobs"] = _plain(completion.prompt_logprobs)
-    if completion.others:
-        found["others"] = [_answer(other) for other in completion.others]
-    return found
-
-
-def _answer(completion: Completion) -> dict[str, object]:
-    """What is a completion's own."""
-    answer: dict[str, object] = {
-        "completion": completion.text,
-        "finish_reason": completion.finish_reason,
-        "num_tokens": len(completion.ids),
-    }
-    if completion.score is not None:
-        answer["score"] = completion.score
-    if completion.logprobs is not None:
-        answer["logprobs"] = _plain(completion.logprobs)
-    return answer
-
-
-def _plain(logprobs: Iterable[TokenLogprob]) -> list[list[object]]:
-    return [[one.id, one.logprob, [list(pair) for pair in one.top]] for one in logprobs]

@@ -1,13 +1,14 @@
 """BatchLimits: how much generation has under way at a time, and what its cache is made of."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 from weldlm.field_types import require_integers
 
 __all__ = ["BatchLimits"]
 
 _CACHE_DTYPES = ("auto", "int8")
+_POSITIVE = ("batch_size", "max_batch_tokens", "max_length", "prefill_chunk", "block_size")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,7 @@ class BatchLimits:
 
     def __post_init__(self) -> None:
         require_integers(self)
-        for name in ("batch_size", "max_batch_tokens", "prefill_chunk", "block_size"):
+        for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; expected at least 1")
@@ -35,3 +36,8 @@ class BatchLimits:
             raise ValueError(
                 f"cache_dtype is {self.cache_dtype!r}; expected {' or '.join(_CACHE_DTYPES)}"
             )
+
+    def cut_to(self, length: int) -> Self:
+        """The limits where no sequence grows beyond `length`, so that no cache is kept for it."""
+        most = length if self.max_length is None else min(length, self.max_length)
+        return replace(self, max_length=most)

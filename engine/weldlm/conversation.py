@@ -19,6 +19,8 @@ from weldlm.tokenizer import Tokenizer
 
 __all__ = ["Conversation"]
 
+_LENGTH = 4_096  # of a conversation, where nobody gives it
+
 
 class Conversation:
     """A user and a model in turn."""
@@ -30,7 +32,7 @@ class Conversation:
         settings: SamplingSettings,
         *,
         system: str | None = None,
-        most_tokens: int = 4_096,
+        limits: BatchLimits | None = None,
     ) -> None:
         """Begins without a message but that of the system.
 
@@ -39,8 +41,8 @@ class Conversation:
             tokenizer: the model's, with a chat template.
             settings: of each answer.
             system: says how to answer; the template's own message where None.
-            most_tokens: of all messages and the answer under way, less where the model's context
-                is shorter.
+            limits: whose `max_length` is of all messages and the answer under way, 4096 where
+                None, less where the model's context is shorter.
 
         Raises:
             ValueError: there is no chat template, or the settings do not stream.
@@ -48,11 +50,14 @@ class Conversation:
         if not settings.is_streamed or settings.n > 1:
             raise ValueError("n, best_of or num_beams is above 1; expected 1 in a conversation")
         self._config, self._tokenizer, self._settings = model.config, tokenizer, settings
-        self._length = min(most_tokens, model.config.context_length)
+        limits = BatchLimits(max_length=_LENGTH) if limits is None else limits
+        self._length = min(limits.max_length or _LENGTH, model.config.context_length)
         self.system = system
         self.reset()
         encode_chat(model.config, tokenizer, [{"role": "user", "content": "a"}])  # has a template
-        self._engine = Engine(model, tokenizer, BatchLimits(batch_size=1, max_length=self._length))
+        self._engine = Engine(
+            model, tokenizer, replace(limits, batch_size=1, max_length=self._length)
+        )
         self._num_turns = 0
 
     def reset(self, *, system: str | None = None) -> None:

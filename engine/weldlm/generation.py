@@ -7,6 +7,7 @@ is what its encoder reads; the sequence that grows is the decoder's.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from weldlm.batch_limits import BatchLimits
 from weldlm.completion import Completion, FinishReason
@@ -74,18 +75,21 @@ def stream(
     tokenizer: Tokenizer,
     prompt: str | Sequence[int],
     settings: SamplingSettings | None = None,
+    *,
+    limits: BatchLimits | None = None,
 ) -> Generator[str, None, Completion]:
     """Yields the completion of one prompt piece by piece, and returns it whole.
 
     A piece ends between characters; text that may be the beginning of a stop text is held back. The
-    result and the errors are those of `generate` with this prompt alone.
+    result and the errors are those of `generate` with this prompt alone. Of `limits`, the batch
+    size is left out and the length is cut to what the prompt can grow to.
     """
     settings = SamplingSettings() if settings is None else settings
     if settings.n > 1:
         raise ValueError(f"n is {settings.n}; expected 1 to stream; use generate")
     ids = encode_prompt(model.config, tokenizer, prompt)
-    max_length = num_first_ids(model.config, len(ids)) + settings.max_tokens
-    limits = BatchLimits(batch_size=settings.num_sequences, max_length=max_length)
+    limits = replace(limits or BatchLimits(), batch_size=settings.num_sequences)
+    limits = limits.cut_to(num_first_ids(model.config, len(ids)) + settings.max_tokens)
     engine = Engine(model, tokenizer, limits)
     engine.add(Request(id=0, ids=ids, settings=settings))
     return _stream(engine)

@@ -1,7 +1,8 @@
 """Files of prompts, one in each line: text (.txt) or JSON (.jsonl).
 
 A JSON line is {"prompt": text}, {"messages": [...]}, which the chat template spells, or a row of
-OpenAI's batches, {"custom_id", "method", "url", "body"}, whose body has settings of its own.
+OpenAI's batches, {"custom_id", "method", "url", "body"}. Settings of its own, by OpenAI's names,
+stand beside the prompt or in the body.
 """
 
 from collections.abc import Container, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 from weldlm.chat_prompt import encode_chat
 from weldlm.config import ModelConfig
 from weldlm.generation_request import Request
-from weldlm.openai_api import ApiError, ApiModel, Call, read_call
+from weldlm.openai_api import ApiError, ApiModel, Call, Fields, change_settings, read_call
 from weldlm.prompt import encode_prompt, num_first_ids
 from weldlm.sampling_settings import SamplingSettings
 from weldlm.text_file import decode_text, parse_json, require_whole_characters
@@ -31,6 +32,7 @@ class PromptRow:
     index: int  # counts the lines from 0
     shown: dict[str, Any]  # what the answer repeats of it
     ids: tuple[int, ...] = ()
+    settings: SamplingSettings | None = None  # of its own, beside those of an OpenAI row
     call: Call | None = None  # of an OpenAI row
     error: ApiError | None = None  # what is wrong with it
 
@@ -42,8 +44,8 @@ class PromptRow:
         """What the engine computes; `settings` are those of rows that have none."""
         if self.call is not None:
             return self.call.requests(str(self.index))
-        request = Request(id=f"{self.index}/0", ids=self.ids, settings=settings, row_id=self.index)
-        return [request]
+        own = self.settings or settings
+        return [Request(id=f"{self.index}/0", ids=self.ids, settings=own, row_id=self.index)]
 
     def num_tokens(self, config: ModelConfig, settings: SamplingSettings) -> int:
         """Most tokens of a sequence of the row."""
@@ -111,6 +113,8 @@ class PromptReader:
         return replace(row, shown={"prompt": text}, ids=ids)
 
     def _of_json(self, row: PromptRow, fields: Any) -> PromptRow:
+        if isinstance(fields, dict):
+            row = replace(row, settings=change_settings(Fields(fields), self.settings))
         if isinstance(fields, dict) and isinstance(fields.get("messages"), list):
             messages = fields["messages"]
             ids = tuple(encode_chat(self.config, self.tokenizer, messages))

@@ -10,6 +10,7 @@ from tests.engine.cli.test_chat import chatting_tokenizer
 from tests.engine.test_batch_job import files, interrupt, read_rows, run
 from tests.engine.tiny_models import tiny_model
 from weldlm.batch_job import JobCounts, JobFiles, run_batch_job
+from weldlm.batch_limits import BatchLimits
 from weldlm.generation import generate
 from weldlm.job_merge import merge_outputs
 from weldlm.sampling import SamplingSettings
@@ -200,3 +201,77 @@ def test_rows_of_openai_go_on_after_an_interruption(tmp_path: Path) -> None:
     run(job, TOKENIZER)
 
     assert read_rows(job.output) == read_rows(whole.output)
+
+
+def test_rows_with_settings_of_their_own_differ_from_the_job_in_these(tmp_path: Path) -> None:
+    own = {"max_completion_tokens": 3, "temperature": 0.8, "stop_token_ids": [101], "logprobs": 1}
+    messages = [{"role": "user", "content": "some"}]
+    rows = [{"prompt": "some", "id": "x", **own}, {"prompt": "text"}]
+    job = files(tmp_path, lines(*rows, {"messages": messages, "num_beams": 2}))
+
+    complete(job)
+
+    settings = SamplingSettings(max_tokens=3, temperature=0.8, stop_ids=(101,), logprobs=1)
+    first, plain, beams = read_rows(job.output)
+    (expected,) = generate(MODEL, TOKENIZER, ["some"], settings)
+    assert (first["completion"], first["num_tokens"]) == (expected.text, len(expected.ids))
+    assert len(first["logprobs"]) == len(expected.ids)
+    assert plain["completion"] == generate(MODEL, TOKENIZER, ["text"], SETTINGS)[0].text
+    chat = "<user>some\n<assistant>"
+    by_beams = SamplingSettings(max_tokens=5, num_beams=2)
+    assert beams["score"] == generate(MODEL, TOKENIZER, [chat], by_beams)[0].score
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"temperature": -1}, "temperature is -1.0; expected 0"),
+        ({"max_tokens": "5"}, "max_tokens is '5'; expected a number of tokens"),
+        ({"num_beams": 2, "temperature": 1}, "temperature is 1.0 with num_beams 2"),
+        ({"n": 99, "temperature": 1}, "a prompt needs 99 sequences; expected at most batch_size"),
+    ],
+)
+def test_settings_that_are_wrong_make_an_error_row(
+    tmp_path: Path, own: dict[str, Any], message: str
+) -> None:
+    job = files(tmp_path, lines({"prompt": "some", **own}, {"prompt": "text"}))
+
+    counts = complete(job)
+
+    assert counts == JobCounts(num_completed=1, num_failed=1)
+    assert message in read_rows(job.output)[0]["error"]
+
+
+def test_a_body_may_ask_for_beams_and_rules(tmp_path: Path) -> None:
+    rules = {"allowed_token_ids": list(range(90, 120)), "bad_words": ["text"]}
+    search = {"num_beams": 3, "n": 2, "length_penalty": 0.5, "early_stopping": "never"}
+    job = files(
+        tmp_path,
+        lines(
+            openai_row("a", prompt="some", temperature=0, max_tokens=4, **rules),
+            openai_row("b", prompt="some", max_tokens=4, **search),
+            openai_row("c", prompt="some", early_stopping="soon"),
+        ),
+    )
+
+    complete(job)
+
+    ruled = SamplingSettings(max_tokens=4, allowed_ids=tuple(range(90, 120)), bad_words=("text",))
+    searched = SamplingSettings(
+        max_tokens=4, num_beams=3, n=2, length_penalty=0.5, early_stopping="never"
+    )
+    first, second, third = read_rows(job.output)
+    (by_rules,) = generate(MODEL, TOKENIZER, ["some"], ruled)
+    (by_search,) = generate(MODEL, TOKENIZER, ["some"], searched)
+    assert [choice["text"] for choice in first["response"]["body"]["choices"]] == [by_rules.text]
+    texts = [choice["text"] for choice in second["response"]["body"]["choices"]]
+    assert texts == [by_search.text, by_search.others[0].text]
+    assert "early_stopping is 'soon'; expected true, false or 'never'" in third["error"]["message"]
+
+
+def test_a_job_with_another_cache_is_another_job(tmp_path: Path) -> None:
+    job = files(tmp_path, lines({"prompt": "some"}, {"prompt": "text"}))
+    interrupt(job, TOKENIZER, after=1)
+
+    with pytest.raises(FileExistsError, match="rows of a job with another cache_dtype"):
+        run(job, TOKENIZER, limits=BatchLimits(cache_dtype="int8"))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tests.engine.tiny_models import tiny_config, tiny_model
 from weldlm.batch_job import JobCounts, JobFiles, run_batch_job
+from weldlm.batch_limits import BatchLimits
 from weldlm.cache import CacheStep
 from weldlm.generation import generate
 from weldlm.packing import PackedBatch
@@ -76,7 +77,7 @@ def test_rows_equal_those_of_generate(
 ) -> None:
     job = files(tmp_path, content, name)
 
-    counts = run(job, tokenizer, batch_size=batch_size)
+    counts = run(job, tokenizer, limits=BatchLimits(batch_size=batch_size))
 
     expected = generate(tiny_model(vocab_size=300), tokenizer, GOOD, SETTINGS)
     assert counts == JobCounts(num_completed=3, num_failed=0)
@@ -100,7 +101,7 @@ def test_rows_hold_all_that_the_settings_ask_for(tmp_path: Path, tokenizer: Toke
     )
     model = tiny_model(vocab_size=300)
 
-    run_batch_job(model, tokenizer, job, settings, batch_size=4)
+    run_batch_job(model, tokenizer, job, settings, limits=BatchLimits(batch_size=4))
 
     expected = generate(model, tokenizer, GOOD, settings)
     for row, completion in zip(read_rows(job.output), expected, strict=True):
@@ -215,7 +216,7 @@ def test_rows_are_on_disk_as_soon_as_they_finish(tmp_path: Path, tokenizer: Toke
     def count_rows(*_: int) -> None:
         on_disk.append(len(read_rows(job.partial)))
 
-    run(job, tokenizer, batch_size=1, report=count_rows)
+    run(job, tokenizer, limits=BatchLimits(batch_size=1), report=count_rows)
 
     assert on_disk == [1, 2, 3]
 
@@ -265,7 +266,7 @@ def test_an_interrupted_job_goes_on_and_ends_as_if_it_had_not_been(
     whole = files(tmp_path / "whole", content)
     counts = run(whole, tokenizer)
     job = files(tmp_path, content)
-    interrupt(job, tokenizer, after=after, batch_size=2)
+    interrupt(job, tokenizer, after=after, limits=BatchLimits(batch_size=2))
     with job.partial.open("a", encoding="utf-8") as file:
         file.write(torn)
 
@@ -357,7 +358,7 @@ def test_a_bad_batch_size_is_refused_before_anything_is_written(
     job = files(tmp_path, json_lines(*GOOD))
 
     with pytest.raises(ValueError, match=f"batch_size is {batch_size}; expected at least 1"):
-        run(job, tokenizer, batch_size=batch_size)
+        run(job, tokenizer, limits=BatchLimits(batch_size=batch_size))
 
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
@@ -367,6 +368,6 @@ def test_memory_is_taken_for_the_prompts_there_are(tmp_path: Path, tokenizer: To
     model = tiny_model("llama-tiny", vocab_size=300, context_length=10**7)
     job = files(tmp_path, json_lines(*GOOD))
 
-    counts = run_batch_job(model, tokenizer, job, SETTINGS, batch_size=10**9)
+    counts = run_batch_job(model, tokenizer, job, SETTINGS, limits=BatchLimits(batch_size=10**9))
 
     assert counts == JobCounts(num_completed=3, num_failed=0)

@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from weldlm.cli.generation_options import (
+    COMMON_SAMPLING,
+    END,
+    MEMORY,
+    SCORES,
+    limits_of,
+    settings_of,
+)
 from weldlm.cli.model_folder import default_device, load_model, model_option
-from weldlm.cli.options import device_option, dtype_option, given
+from weldlm.cli.option_groups import GroupedCommand, add_options
+from weldlm.cli.options import device_option, dtype_option
 from weldlm.interrupt import Terminated, catch_signals
 
 if TYPE_CHECKING:
@@ -27,19 +36,15 @@ _HELP = """\
 Ctrl-C stops an answer; what was said of it stays."""
 
 
-@click.command(short_help="Talk with a model.")
+@click.command(cls=GroupedCommand, short_help="Talk with a model.")
 @model_option
 @click.option("--system", help="Message that says how to answer.")
 @click.option("--max-tokens", type=int, help="Most new tokens of an answer.  [default: 512]")
-@click.option("--temperature", type=float, help="0 takes the most probable token.  [default: 0]")
-@click.option("--top-k", type=int, help="Keep the k most probable tokens; 0 keeps all.")
-@click.option("--top-p", type=float, help="Keep the most probable tokens up to this probability.")
-@click.option("--min-p", type=float, help="Keep tokens of this share of the best's probability.")
-@click.option("--repetition-penalty", type=float, help="Above 1 avoids tokens that there are.")
-@click.option("--seed", type=int, help="Of the random draws.  [default: 0]")
+@add_options(*COMMON_SAMPLING)
 @click.option("--context-length", type=int, help="Most tokens of a conversation.  [default: 4096]")
 @device_option
 @dtype_option
+@add_options(*SCORES, *END, *MEMORY)
 def chat(
     model: Path,
     system: str | None,
@@ -61,14 +66,12 @@ def chat(
     import torch
 
     from weldlm.conversation import Conversation
-    from weldlm.sampling_settings import SamplingSettings
 
-    settings = SamplingSettings(**{"max_tokens": 512, **given(options)})
+    settings = settings_of(options, max_tokens=512)
+    limits = limits_of({**options, "max_length": context_length})
     weights_dtype = getattr(torch, dtype) if dtype else None
     language_model, tokenizer = load_model(model, default_device(device), weights_dtype)
-    conversation = Conversation(
-        language_model, tokenizer, settings, system=system, **given({"most_tokens": context_length})
-    )
+    conversation = Conversation(language_model, tokenizer, settings, system=system, limits=limits)
     if sys.stdin.isatty():
         click.echo("/help lists the commands, Ctrl-D ends", err=True)
     for line in _lines():

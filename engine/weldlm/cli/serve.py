@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from weldlm.cli.generation_options import MEMORY, limits_of
 from weldlm.cli.model_folder import default_device, load_model, model_option
+from weldlm.cli.option_groups import GroupedCommand, add_options, option_of
+from weldlm.cli.option_types import as_bytes
 from weldlm.cli.options import device_option, dtype_option, given
 
 if TYPE_CHECKING:
@@ -16,24 +19,29 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
+_LIMITS = "Limits"  # heading of options
 _SHARE_OF_MEMORY = 0.5  # of what is free, for a cache whose size nobody gives
 
 
-@click.command(short_help="Serve a model by the OpenAI API.")
+@click.command(cls=GroupedCommand, short_help="Serve a model by the OpenAI API.")
 @model_option
 @click.option("--name", help="That clients call the model by.  [default: of its folder or file]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 is all networks.")
 @click.option("--port", default=8000, show_default=True, help="0 takes a free one.")
 @click.option("--api-key", envvar="WELDLM_API_KEY", show_envvar=True, help="Clients must send it.")
-@click.option("--batch-size", type=int, help="Most sequences at a time.  [default: 64]")
-@click.option("--max-batch-tokens", type=int, help="Most tokens in a step.  [default: 2048]")
-@click.option("--max-length", type=int, help="Of a sequence.  [default: the model's context]")
-@click.option("--cache-bytes", type=int, help="Of keys and values; half of what is free if more.")
-@click.option("--cache-dtype", type=click.Choice(["auto", "int8"]), help="Of keys and values.")
-@click.option("--max-requests", type=int, help="Beyond so many, 429.  [default: 256]")
-@click.option("--max-body-bytes", type=int, help="Of a request; more is 413.  [default: 4194304]")
 @device_option
 @dtype_option
+@option_of(_LIMITS, "--batch-size", type=int, help="Most sequences at a time.  [default: 64]")
+@option_of(_LIMITS, "--max-length", type=int, help="Of a sequence.  [default: the model's context]")
+@option_of(_LIMITS, "--max-requests", type=int, help="Beyond so many, 429.  [default: 256]")
+@option_of(
+    _LIMITS,
+    "--max-body-bytes",
+    type=as_bytes,
+    metavar="BYTES",
+    help="Beyond it, 413.  [default: 4MiB]",
+)
+@add_options(*MEMORY)
 def serve(
     model: Path,
     name: str | None,
@@ -60,13 +68,12 @@ def serve(
     import torch
 
     _require_extra()
-    from weldlm.batch_limits import BatchLimits
     from weldlm.serve import ServeLimits, build_app, run_server
     from weldlm.serve.run import bind
 
     sizes = given({"max_requests": max_requests, "max_body_bytes": max_body_bytes})
     serve_limits = ServeLimits(**sizes)
-    limits = BatchLimits(**{"batch_size": 64, **given(options)})
+    limits = limits_of(options, batch_size=64)
     place, weights = default_device(device), getattr(torch, dtype) if dtype else None
     with bind(host, port) as taken:  # before a model is loaded in vain
         service = _service(model, name, place, weights, limits, serve_limits)

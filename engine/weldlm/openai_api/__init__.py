@@ -8,14 +8,18 @@ from weldlm.openai_api.answers import answer_call, chunk, final_chunk, first_chu
 from weldlm.openai_api.calls import ApiModel, Call, read_call
 from weldlm.openai_api.embeddings import EmbeddingCall, answer_embeddings, read_embedding_call
 from weldlm.openai_api.errors import ApiError
+from weldlm.openai_api.fields import Fields
+from weldlm.openai_api.settings import change_settings
 
 __all__ = [
     "ApiError",
     "ApiModel",
     "Call",
     "EmbeddingCall",
+    "Fields",
     "answer_call",
     "answer_embeddings",
+    "change_settings",
     "chunk",
     "final_chunk",
     "first_chunks",

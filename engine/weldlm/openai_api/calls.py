@@ -1,6 +1,5 @@
 """Calls of /v1/completions and /v1/chat/completions: what a body asks of the engine."""
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +13,10 @@ from weldlm.openai_api.fields import (
     as_flag,
     as_ids,
     as_integer,
-    as_number,
     as_object,
     as_text,
 )
+from weldlm.openai_api.settings import read_settings
 from weldlm.prompt import encode_prompt, num_first_ids
 from weldlm.sampling_settings import SamplingSettings
 from weldlm.tokenizer import Tokenizer
@@ -26,16 +25,6 @@ __all__ = ["ApiModel", "Call", "read_call"]
 
 _COMPLETIONS, _CHAT = "/v1/completions", "/v1/chat/completions"
 _DEFAULT_MAX_TOKENS = 16  # of a completion, as in OpenAI's; an answer may fill the context
-_INTEGERS = ("min_tokens", "top_k", "n", "best_of", "seed", "no_repeat_ngram")
-_NUMBERS = (
-    "temperature",
-    "top_p",
-    "min_p",
-    "typical_p",
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,9 +106,9 @@ def read_call(path: str, body: Any, model: ApiModel) -> Call:
     options = fields.take("stream_options", as_object, "an object") or {}
     num_logprobs = _read_logprobs(fields, is_chat=is_chat)
     max_tokens = _read_max_tokens(fields, model, prompts, is_chat=is_chat)
-    settings = _read_settings(
+    settings = read_settings(
         fields,
-        model,
+        seed=model.seed,
         max_tokens=max(max_tokens, 1),
         logprobs=num_logprobs if max_tokens else None,
         prompt_logprobs=num_logprobs if echoes else None,
@@ -136,7 +125,8 @@ def read_call(path: str, body: Any, model: ApiModel) -> Call:
         includes_usage=options.get("include_usage") is True,
     )
     if streams and not (settings.is_streamed and call.is_generating):
-        raise ApiError(422, "best_of and max_tokens 0 are not streamed; leave out stream")
+        message = "num_beams, best_of and max_tokens 0 are not streamed; leave out stream"
+        raise ApiError(422, message)
     if streams and settings.prompt_logprobs is not None:
         raise ApiError(422, "echo with logprobs is not streamed; leave out stream")
     return call
@@ -217,34 +207,3 @@ def _read_max_tokens(
     if asked < 0 or (is_chat and asked == 0):
         raise ApiError(422, f"max_tokens is {asked}; expected at least 1", param="max_tokens")
     return min(asked, room)
-
-
-def _read_settings(fields: Fields, model: ApiModel, **known: Any) -> SamplingSettings:
-    values: dict[str, Any] = {"temperature": 1.0}
-    for name in _INTEGERS:
-        values[name] = fields.take(name, as_integer, "an integer")
-    for name in _NUMBERS:
-        number = fields.take(name, as_number, "a number")
-        values[name] = values.get(name) if number is None else number
-    values["ignore_eos"] = fields.take("ignore_eos", as_flag, "true or false")
-    values["stop"] = fields.take("stop", _as_stop, "a text or a list of texts")
-    values["stop_ids"] = fields.take("stop_token_ids", as_ids, "a list of ids")
-    values["logit_bias"] = fields.take("logit_bias", _as_bias, "an object of numbers by id")
-    if values["seed"] is None:
-        values["seed"] = secrets.randbits(62) if model.seed is None else model.seed
-    try:
-        return SamplingSettings(
-            **{name: value for name, value in {**values, **known}.items() if value is not None}
-        )
-    except ValueError as error:
-        raise ApiError(422, str(error), param=str(error).split()[0]) from error
-
-
-def _as_stop(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, str | list):
-        raise TypeError
-    return tuple(map(as_text, [value] if isinstance(value, str) else value))
-
-
-def _as_bias(value: Any) -> tuple[tuple[int, float], ...]:
-    return tuple((int(name), as_number(bias)) for name, bias in as_object(value).items())
