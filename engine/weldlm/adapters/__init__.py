@@ -4,6 +4,7 @@ Adapters (LoRA, also on quantized weights, in folders of PEFT), which weights ar
 and vocabularies.
 """
 
+from weldlm.adapters.adapted_model import load_adapted
 from weldlm.adapters.freezing import (
     freeze,
     load_trainable_state,
@@ -36,6 +37,7 @@ __all__ = [
     "dequantize_base",
     "disable_adapters",
     "freeze",
+    "load_adapted",
     "load_adapter",
     "load_trainable_state",
     "merge_lora",

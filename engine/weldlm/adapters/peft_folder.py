@@ -26,11 +26,13 @@ from weldlm.adapters.peft_config import (
 )
 from weldlm.adapters.places import Place, adaptable_linear, head_rules, places
 from weldlm.atomic_file import replace_file, replace_text
+from weldlm.config import ModelConfig
 from weldlm.families import FAMILIES
 from weldlm.heads import Model
 from weldlm.layers import LoraLinear, LoraPair
+from weldlm.weights.new_weights import build_without_weights
 
-__all__ = ["load_adapter", "save_adapter"]
+__all__ = ["head_names", "load_adapter", "num_labels_of", "save_adapter"]
 
 _TENSORS, _PICKLED = "adapter_model.safetensors", "adapter_model.bin"
 _PREFIX = "base_model.model."
@@ -116,6 +118,19 @@ def load_adapter(
         pair.requires_grad_(is_trainable)
 
 
+def head_names(model: Model, folder: Path) -> list[str]:
+    """Weights of the model's head that the folder holds, by our names."""
+    tensors = _read_tensors(folder)
+    return [ours for ours, rule in head_rules(model).items() if rule.theirs[0] in tensors]
+
+
+def num_labels_of(config: ModelConfig, head: type[Model], folder: Path) -> int | None:
+    """How many labels the head in the folder has; None where it holds none."""
+    rule = head_rules(build_without_weights(head, config)).get("classifier.weight")
+    tensor = None if rule is None else _read_tensors(folder).get(rule.theirs[0])
+    return None if tensor is None else tensor.shape[0]
+
+
 def _pairs(model: Model, name: str) -> dict[Place, LoraPair]:
     """The pairs of an adapter by their place."""
     layers: dict[str, LoraLinear] = dict(lora_linears(model))
@@ -171,9 +186,7 @@ def _read_pairs(
 ) -> dict[Place, LoraPair]:
     pairs = {}
     for place in places(model):
-        # files of the bare transformer lack the prefix
-        bare = place.theirs.removeprefix(FAMILIES[model.config.family].prefix)
-        for layer in (place.theirs, bare):
+        for layer in _names_of(model, place):
             if layer + _DOWN in tensors or layer + _UP in tensors:
                 pairs[place] = _read_pair(model, place, layer, config, tensors, folder)
                 break
@@ -185,6 +198,14 @@ def _read_pairs(
             "the model that it was trained on"
         )
     return pairs
+
+
+def _names_of(model: Model, place: Place) -> tuple[str, str]:
+    """The layer's name, and the one in the bare transformer, or in a model with a head."""
+    prefix = FAMILIES[model.config.family].prefix
+    is_bare = model.kind == "embedding"
+    other = prefix + place.theirs if is_bare else place.theirs.removeprefix(prefix)
+    return place.theirs, other
 
 
 def _read_pair(
@@ -252,8 +273,7 @@ def _differs(model: Model, ours: str, tensor: Tensor) -> bool:
 def _refuse_others(
     model: Model, tensors: Mapping[str, Tensor], pairs: Mapping[Place, LoraPair], folder: Path
 ) -> None:
-    prefix = FAMILIES[model.config.family].prefix
-    layers = {name for place in pairs for name in (place.theirs, place.theirs.removeprefix(prefix))}
+    layers = {name for place in pairs for name in _names_of(model, place)}
     known = {layer + ending for layer in layers for ending in (_DOWN, _UP)}
     known |= {name for rule in head_rules(model).values() for name in rule.theirs}
     surplus = sorted(set(tensors) - known)

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weldlm.cli.model_folder import default_device
+from weldlm.cli.model_folder import adapter_option, default_device, load_head
 from weldlm.cli.options import device_option, dtype_option
 from weldlm.cli.standard_files import as_file, open_stdout
 
 if TYPE_CHECKING:
     from weldlm.encoder_job import EncoderJob
-    from weldlm.heads import Model
     from weldlm.job_output import JobFiles
     from weldlm.tokenizer import Tokenizer
 
@@ -33,6 +32,7 @@ def _encoder_options(command: Command) -> Command:
         click.option(
             "--model", required=True, type=click.Path(path_type=Path), help="Model folder or file."
         ),
+        adapter_option,
         click.option(
             "-i", "--input", "source", required=True, type=_FILE, help="Texts; - is stdin."
         ),
@@ -61,6 +61,7 @@ def _encoder_options(command: Command) -> Command:
 @click.option("--normalize/--no-normalize", default=True, help="Vectors of length 1.")
 def embed(
     model: Path,
+    adapter: Path | None,
     source: Path,
     target: Path,
     form: str | None,
@@ -92,7 +93,7 @@ def embed(
         "is_normalized": normalize,
         "max_batch_tokens": max_batch_tokens,
     }
-    embedder, tokenizer = _load(model, SentenceEmbedder, device, dtype)
+    embedder, tokenizer = _load((model, adapter), SentenceEmbedder, device, dtype)
     job = EncoderJob(
         model=embedder,
         tokenizer=tokenizer,
@@ -107,6 +108,7 @@ def embed(
 @_encoder_options
 def classify(
     model: Path,
+    adapter: Path | None,
     source: Path,
     target: Path,
     form: str | None,
@@ -131,9 +133,9 @@ def classify(
 
     _check_use(source, target, form, max_batch_tokens)
     head = open_model(model).head
-    if head != "sequence_classification":
+    if head != "sequence_classification" and adapter is None:
         raise ValueError(f"{model} has the head {head}; expected one of sequence_classification")
-    classifier, tokenizer = _load(model, SequenceClassifier, device, dtype)
+    classifier, tokenizer = _load((model, adapter), SequenceClassifier, device, dtype)
     job = EncoderJob(
         model=classifier,
         tokenizer=tokenizer,
@@ -148,6 +150,7 @@ def classify(
 @click.option("--top-k", default=5, show_default=True, help="Most tokens for each mask.")
 def fill_mask(
     model: Path,
+    adapter: Path | None,
     source: Path,
     target: Path,
     form: str | None,
@@ -170,7 +173,7 @@ def fill_mask(
     from weldlm.heads import MaskedLM
 
     _check_use(source, target, form, max_batch_tokens)
-    language_model, tokenizer = _load(model, MaskedLM, device, dtype)
+    language_model, tokenizer = _load((model, adapter), MaskedLM, device, dtype)
     if not 1 <= top_k <= language_model.config.vocab_size:
         raise ValueError(f"top_k is {top_k}; expected 1 to {language_model.config.vocab_size}")
     settings: dict[str, Any] = {"top_k": top_k, "max_batch_tokens": max_batch_tokens}
@@ -197,16 +200,17 @@ def _check_use(source: Path, target: Path, form: str | None, max_batch_tokens: i
 
 
 def _load(
-    path: Path, head: type[Any], device: str | None, dtype: str | None
+    paths: tuple[Path, Path | None], head: type[Any], device: str | None, dtype: str | None
 ) -> "tuple[Any, Tokenizer]":
+    """The model, from its path and that of an adapter, and its tokenizer."""
     import torch
 
     from weldlm.tokenizer import Tokenizer
-    from weldlm.weights import load_pretrained
 
+    path, adapter = paths
     weights = getattr(torch, dtype) if dtype else None
-    model: Model = load_pretrained(path, head, device=default_device(device), dtype=weights)
-    return model.eval(), Tokenizer.from_pretrained(path)
+    model = load_head(path, head, default_device(device), weights, adapter)
+    return model, Tokenizer.from_pretrained(path)
 
 
 def _run(

@@ -17,7 +17,7 @@ from weldlm.cli.generation_options import (
     limits_of,
     settings_of,
 )
-from weldlm.cli.model_folder import default_device, load_model, model_option
+from weldlm.cli.model_folder import adapter_option, default_device, load_model, model_option
 from weldlm.cli.option_groups import GroupedCommand, add_options, option_of
 from weldlm.cli.options import device_option, dtype_option, given
 from weldlm.cli.standard_files import as_file, open_stdout
@@ -43,6 +43,7 @@ _JOBS = "Files of prompts"
 
 @click.command(cls=GroupedCommand, short_help="Complete a prompt, or a file of prompts.")
 @model_option
+@adapter_option
 @click.option("--prompt", help="Text to go on from; its completion is streamed.")
 @click.option(
     "-i", "--input", "source", type=_FILE, help="Prompts: text or JSON lines; - is stdin."
@@ -63,6 +64,7 @@ _JOBS = "Files of prompts"
 @option_of("Memory and speed", "--max-length", type=int, help="Most tokens of a sequence.")
 def generate(
     model: Path,
+    adapter: Path | None,
     prompt: str | None,
     source: Path | None,
     target: Path | None,
@@ -112,14 +114,12 @@ def generate(
     if prompt is not None:
         require_whole_characters(prompt, "--prompt")
     weights_dtype = getattr(torch, dtype) if dtype else None
-    loaded = load_model(model, default_device(device), weights_dtype)
+    loaded = load_model(model, default_device(device), weights_dtype, adapter)
     if files is None:
         show = _print_row if as_json else _stream
         return show(*loaded, prompt or "", settings, limits)
+    job_options = {"limits": limits, "shard": shard_places, "retries_errors": retry_errors}
     with as_file(files.source, form or "jsonl") as path:
-        if target == _STANDARD:
-            return _run_stream(*loaded, path, settings, limits)
-        job_options = {"limits": limits, "shard": shard_places, "retries_errors": retry_errors}
         return _run_job(*loaded, JobFiles(path, files.output), settings, job_options)
 
 
@@ -165,6 +165,8 @@ def _run_job(
     from weldlm.batch_job import run_batch_job
     from weldlm.cli.terminal import StepBar
 
+    if files.output == _STANDARD:
+        return _run_stream(model, tokenizer, files.source, settings, options["limits"])
     try:
         with StepBar("completing prompts") as bar:
             counts = run_batch_job(model, tokenizer, files, settings, report=bar.update, **options)

@@ -1,7 +1,7 @@
 """A finished model as the commands leave it and read it: weights, configuration, tokenizer."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -12,19 +12,27 @@ if TYPE_CHECKING:
     from weldlm.tokenizer import Tokenizer
 
 __all__ = [
+    "adapter_option",
     "default_device",
     "draw_curve",
     "keep_model",
+    "load_head",
     "load_model",
     "load_tokenizer",
     "model_option",
 ]
+
+M = TypeVar("M", bound="Model")
 
 model_option = click.option(
     "--model",
     required=True,
     type=click.Path(path_type=Path),
     help="Model folder or file, or the name smollm2.",
+)
+
+adapter_option = click.option(
+    "--adapter", type=click.Path(path_type=Path), help="PEFT folder with a LoRA adapter."
 )
 
 
@@ -66,18 +74,30 @@ def draw_curve(out: Path) -> None:
 
 
 def load_model(
-    path: Path, device: str, dtype: "torch.dtype | None"
+    path: Path, device: str, dtype: "torch.dtype | None", adapter: Path | None = None
 ) -> tuple["CausalLM | Seq2SeqLM", "Tokenizer"]:
     """Reads a model that generates, and its tokenizer, from a folder, a file or a package."""
     from weldlm.heads import CausalLM, Seq2SeqLM
     from weldlm.tokenizer import Tokenizer
-    from weldlm.weights import load_config, load_pretrained, path_of_model
+    from weldlm.weights import load_config, path_of_model
 
     path = path_of_model(path)
     is_decoder = not load_config(path).has_cross_attention
     head: type[CausalLM] | type[Seq2SeqLM] = CausalLM if is_decoder else Seq2SeqLM
-    model: CausalLM | Seq2SeqLM = load_pretrained(path, head, device=device, dtype=dtype)
-    return model.eval(), Tokenizer.from_pretrained(path)
+    model: CausalLM | Seq2SeqLM = load_head(path, head, device, dtype, adapter)
+    return model, Tokenizer.from_pretrained(path)
+
+
+def load_head(
+    path: Path, head: type[M], device: str, dtype: "torch.dtype | None", adapter: Path | None
+) -> M:
+    """Reads a model with a head for inference, with the adapter where there is one."""
+    from weldlm.adapters import load_adapted
+    from weldlm.weights import load_pretrained
+
+    if adapter is None:
+        return load_pretrained(path, head, device=device, dtype=dtype).eval()
+    return load_adapted(path, head, adapter, device=device, dtype=dtype)
 
 
 def load_tokenizer(path: Path) -> "Tokenizer":
