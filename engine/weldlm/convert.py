@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from weldlm.checkpoint import is_in_parts, load_weights
 from weldlm.heads import HEADS, Model
 from weldlm.memory import require_memory
 from weldlm.model_info import count_stored_parameters
@@ -34,7 +35,7 @@ def convert_model(
     """Writes `target`, which transformers reads with equal logits.
 
     Args:
-        source: what `load_pretrained` takes.
+        source: what `load_pretrained` takes, or a checkpoint in parts.
         target: a folder that does not exist yet.
         dtype: of the weights; as stored where None, fp32 where they are quantized.
         max_shard_bytes: a larger model becomes several files with an index.
@@ -54,21 +55,29 @@ def convert_model(
         raise FileExistsError(f"{target} exists; remove it or choose another folder")
     if max_shard_bytes < 1:
         raise ValueError(f"max_shard_bytes is {max_shard_bytes}; expected at least 1")
-    stored = open_model(source)
-    _require_memory(stored, dtype)
-    tokenizer = _tokenizer(stored.path)
-    model = load_pretrained(
-        source, HEADS[stored.head], dtype=dtype, report=_half(report, is_second=False)
-    )
-    _check_finite(model, stored.path)
+    model, path = _read(source, dtype, _half(report, is_second=False))
+    tokenizer = _tokenizer(path)
+    _check_finite(model, path)
     with replace_folder(target) as draft:
         second = _half(report, is_second=True)
         save_pretrained(model, draft, max_shard_bytes=max_shard_bytes, report=second)
         if tokenizer is not None:
             tokenizer.save_pretrained(draft)
-        if (stored.path / _KEPT).is_file():
-            shutil.copyfile(stored.path / _KEPT, draft / _KEPT)
+        if (path / _KEPT).is_file():
+            shutil.copyfile(path / _KEPT, draft / _KEPT)
     return tokenizer is not None
+
+
+def _read(
+    source: str | Path, dtype: torch.dtype | None, report: Callable[[int, int], None] | None
+) -> tuple[Model, Path]:
+    """The model, and the folder or file that it was in."""
+    if is_in_parts(Path(source)):
+        return load_weights(Path(source)).to(dtype), Path(source)
+    stored = open_model(source)
+    _require_memory(stored, dtype)
+    model = load_pretrained(source, HEADS[stored.head], dtype=dtype, report=report)
+    return model, stored.path
 
 
 def _require_memory(stored: StoredModel, dtype: torch.dtype | None) -> None:

@@ -6,11 +6,19 @@ from typing import Any, Literal, get_args
 
 from weldlm.field_types import require_integers
 
-__all__ = ["OnTrouble", "OptimizerName", "Parallel", "Schedule", "TrainSettings"]
+__all__ = [
+    "OnTrouble",
+    "OptimizerName",
+    "Parallel",
+    "Schedule",
+    "StateDictType",
+    "TrainSettings",
+]
 
 OnTrouble = Literal["stop", "skip", "roll_back"]
 OptimizerName = Literal["adamw", "muon", "adafactor"]
 Parallel = Literal["auto", "none", "ddp", "fsdp"]
+StateDictType = Literal["full", "sharded"]
 Schedule = Literal["cosine", "linear", "wsd", "inverse_sqrt", "constant"]
 
 
@@ -54,6 +62,8 @@ class TrainSettings:
     eval_rows: int | None = None  # rows of a validation; the whole set where None
     save_every: int | None = None  # steps between checkpoints; a tenth of the run where None
     keep_checkpoints: int = 2  # newest ones that stay; older ones but the best are removed
+    state_dict_type: StateDictType = "full"  # of checkpoints; sharded: each rank writes its part
+    async_save: bool = False  # write sharded checkpoints while training goes on
     peak_tflops: float | None = None  # of one device, 10^12 operations a second; reports MFU
     best_metric: str | None = None  # of a validation; the checkpoint where it is best is kept
     best_is: Literal["lowest", "highest"] = "lowest"  # which value of best_metric is best
@@ -103,6 +113,12 @@ class TrainSettings:
             raise ValueError(f"spike_ratio is {self.spike_ratio}; expected more than 1")
         if self.patience is not None and self.best_metric is None:
             raise ValueError("patience is given without best_metric; expected what it waits for")
+        if self.async_save and self.state_dict_type != "sharded":
+            raise ValueError(
+                f"async_save is set with state_dict_type {self.state_dict_type}; expected sharded: "
+                "only checkpoints in parts are written while training goes on; set it, or leave "
+                "async_save out"
+            )
         if self.row_length == 1:
             raise ValueError("row_length is 1; expected at least 2, a token and its successor")
         if not 0 <= self.seed < 1 << 63:
@@ -129,6 +145,8 @@ FREE_TO_CHANGE = frozenset(
         "eval_rows",
         "save_every",
         "keep_checkpoints",
+        "state_dict_type",
+        "async_save",
         "peak_tflops",
     )
 )
@@ -138,6 +156,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "parallel": get_args(Parallel),
     "schedule": get_args(Schedule),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
+    "state_dict_type": get_args(StateDictType),
     "on_not_finite": get_args(OnTrouble),
     "on_spike": ("ignore", *get_args(OnTrouble)),
     "best_is": ("lowest", "highest"),

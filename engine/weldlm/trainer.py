@@ -14,10 +14,12 @@ from typing import Literal
 
 import torch
 
+from weldlm.adapters import adapter_names
 from weldlm.atomic_file import replace_text
 from weldlm.callbacks import Callback, StartReport, TrainResult
 from weldlm.checkpoint import (
     RunState,
+    Saver,
     check_same_run,
     config_values,
     newest_valid,
@@ -137,14 +139,15 @@ class Trainer:
         torch.manual_seed(settings.seed)
         if checkpoint is not None:
             self._verify_data()
-            restore(checkpoint, model=self.model, optimizer=optimizer, ema=ema)
+            restore(checkpoint, replica=replica, optimizer=optimizer, ema=ema)
         self._tell_start(state, checkpoint, self._told(ranks))
         metrics_file = MetricsFile(
             self.out / "metrics.jsonl" if ranks.is_first else None,
             step=state.step,
             evaluated_step=state.evaluated_step,
         )
-        with closing(metrics_file) as metrics:
+        saver = Saver(self.out, replica, optimizer, ema)
+        with closing(metrics_file) as metrics, saver:
             loop = TrainingLoop(
                 state=state,
                 replica=replica,
@@ -157,6 +160,7 @@ class Trainer:
                 metrics=metrics,
                 callbacks=self._told(ranks),
                 stop=stop,
+                saver=saver,
                 checkpoint=checkpoint,
             )
             return loop.run()
@@ -271,6 +275,11 @@ class Trainer:
 
     def _check(self) -> None:
         _check_weights(self.model)
+        if self.settings.state_dict_type == "sharded" and adapter_names(self.model):
+            raise ValueError(
+                "state_dict_type is sharded, but the model has adapters, whose checkpoints are "
+                "small; expected full; leave it out"
+            )
         if self.objective is not None and not isinstance(self.data, TokenShards):
             raise ValueError(
                 f"objective is {type(self.objective).__name__}, but the data is labelled, and its "

@@ -16,11 +16,10 @@ from weldlm.callbacks import Callback, EvalReport, StepReport, TrainResult
 from weldlm.checkpoint import (
     Best,
     RunState,
+    Saver,
     checkpoint_folder,
-    optimizer_tensors,
     read_state,
     restore,
-    save_checkpoint,
 )
 from weldlm.distributed import Ranks, Replica, StopVote
 from weldlm.ema import Ema
@@ -55,6 +54,7 @@ class TrainingLoop:
     metrics: MetricsFile
     callbacks: Sequence[Callback]
     stop: StopVote
+    saver: Saver
     checkpoint: Path | None  # the newest one
     next_share: StepShare | None = None
     last_step: StepReport | None = None
@@ -87,9 +87,10 @@ class TrainingLoop:
         self.model.train()
         settings = self.settings
         may_roll_back = "roll_back" in (settings.on_not_finite, settings.on_spike)
-        if self.checkpoint is None and (settings.minutes is not None or may_roll_back):
-            self._save()  # keeps the number of steps that was measured
         is_saved = self.checkpoint is not None
+        if not is_saved and (settings.minutes is not None or may_roll_back):
+            self._save()  # keeps the number of steps that was measured
+            is_saved = True
         if self._evaluate_if_due():
             self._save()
         self.stop.poll()
@@ -101,6 +102,7 @@ class TrainingLoop:
                 self._save()
         if not is_saved:
             self._save()
+        self._finish_save()
         if self.ema is not None:
             self.ema.apply()
         return self._result()
@@ -186,8 +188,9 @@ class TrainingLoop:
         self.optimizer.zero_grad(set_to_none=True)
         state = replace(self.state, step=step + 1)
         if trouble.action == "roll_back":
+            self._finish_save()
             assert self.checkpoint is not None
-            restore(self.checkpoint, model=self.model, optimizer=self.optimizer, ema=self.ema)
+            restore(self.checkpoint, replica=self.replica, optimizer=self.optimizer, ema=self.ema)
             state = read_state(self.checkpoint)
             self.metrics.cut(state.step, state.evaluated_step)
         self.state = replace(state, settings=self.settings, skipped=skipped)
@@ -315,26 +318,24 @@ class TrainingLoop:
         return is_best
 
     def _stopped(self, step: int, what: str, advice: str) -> FloatingPointError:
+        self._finish_save()
         return FloatingPointError(
             f"step {step}: {what}; {advice}; newest checkpoint: {self.checkpoint or 'none'}"
         )
 
     def _save(self) -> None:
+        """Begins a checkpoint once the one before is in its place; mostly it is there at once."""
+        self._finish_save()
         self.metrics.sync()
-        model = self.replica.whole_model()
-        averages = self.replica.whole_tensors(optimizer_tensors(self.model, self.optimizer))
-        checkpoint = self.ranks.ask_first(
-            lambda: save_checkpoint(
-                self.out,
-                self.state,
-                model=model,
-                averages=averages,
-                ema=self.ema,
-                keep=self.settings.keep_checkpoints,
-            )
-        )
-        self.checkpoint = checkpoint
-        self._tell(lambda callback: callback.on_save(checkpoint))
+        self.saver.begin(self.state)
+        if not self.settings.async_save:
+            self._finish_save()
+
+    def _finish_save(self) -> None:
+        checkpoint = self.saver.finish()
+        if checkpoint is not None:
+            self.checkpoint = checkpoint
+            self._tell(lambda callback: callback.on_save(checkpoint))
 
     def _tell(self, what: Callable[[Callback], None]) -> None:
         for callback in self.callbacks:

@@ -1,13 +1,15 @@
 """A program that trains the tiny run and kills itself: python -m tests.engine.killed_run FOLDER
-step 7 (after step 7) or sync 13 (at the 13th write that is forced to the disk)."""
+step 7 (after step 7) or sync 13 (at the 13th write that is forced to the disk); `async` behind it
+has every checkpoint written in parts while training goes on."""
 
 import os
 import signal
 import sys
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
-from tests.engine.tiny_runs import tiny_trainer
+from tests.engine.tiny_runs import IN_PARTS, RUN, tiny_trainer
 from weldlm.callbacks import Callback, StepReport
 
 
@@ -20,13 +22,17 @@ class KillAfterStep(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def kill_at_sync(number: int) -> None:
+def kill_this() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_at_sync(number: int, kill: Callable[[], None] = kill_this) -> None:
     """Replaces os.fsync by one that kills the program when it is called for the n-th time."""
     sync, calls = os.fsync, count(1)
 
     def counted(descriptor: int) -> None:
         if next(calls) == number:
-            os.kill(os.getpid(), signal.SIGKILL)
+            kill()
         sync(descriptor)
 
     os.fsync = counted  # type: ignore[assignment]  # the program passes descriptors only
@@ -36,9 +42,9 @@ def main() -> None:
     folder, what, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     if what == "sync":
         kill_at_sync(number)
-    tiny_trainer(folder, callbacks=[KillAfterStep(number)] if what == "step" else []).fit(
-        resume="auto"
-    )
+    settings = IN_PARTS if sys.argv[4:] == ["async"] else RUN
+    callbacks = [KillAfterStep(number)] if what == "step" else []
+    tiny_trainer(folder, settings=settings, callbacks=callbacks).fit(resume="auto")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -27,6 +27,7 @@ __all__ = [
     "FIVE",
     "KINDS",
     "RANKED",
+    "SHARDED",
     "WORLD_SIZE",
     "StopAfter",
     "build_data",
@@ -53,9 +54,11 @@ RANKED = TrainSettings(
     keep_checkpoints=10,
     dtype="float32",
 )
+# every rank writes its part of a checkpoint while the next step is taken
+SHARDED = RANKED.changed(state_dict_type="sharded", async_save=True)
 
 KINDS: tuple[Parallel, ...] = ("ddp", "fsdp")
-RUNS = ("whole", "cut", "one-then-two")
+RUNS = ("whole", "cut", "one-then-two", "parts", "one-in-parts")
 
 Program = Callable[[Path, Ranks], dict[str, Any]]
 
@@ -91,7 +94,7 @@ def run_on_ranks(program: Program, folder: Path) -> list[dict[str, Any]]:
 def _join_and_run(rank: int, program: Program, folder: Path) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
-    where = f"file://{folder}/meeting"
+    where = f"file://{folder}/meeting-{os.getppid()}"
     dist.init_process_group("gloo", init_method=where, rank=rank, world_size=WORLD_SIZE)
     with join_ranks("cpu") as ranks:
         torch.save(program(folder, ranks), folder / f"found-{rank}.pt")
@@ -146,7 +149,7 @@ def scores(name: str, folder: Path, ranks: Ranks) -> torch.Tensor | None:
 def fit(
     folder: Path,
     *,
-    resume: bool = False,
+    resume: bool | Literal["auto"] = False,
     stop_on: int | None = None,
     settings: TrainSettings = RANKED,
 ) -> None:
@@ -181,6 +184,12 @@ def share_of_everything(folder: Path, ranks: Ranks) -> dict[str, Any]:
             shutil.copytree(folder / kind / "cut", folder / kind / "two-then-one")
         fit(folder / kind / "cut", settings=settings, resume=True)
         fit(folder / kind / "one-then-two", settings=settings, resume=True)
+        in_parts = SHARDED.changed(parallel=kind)
+        fit(folder / kind / "parts", settings=in_parts, stop_on=1)
+        if ranks.is_first:
+            shutil.copytree(folder / kind / "parts", folder / kind / "parts-then-one")
+        fit(folder / kind / "parts", settings=settings, resume=True)
+        fit(folder / kind / "one-in-parts", settings=in_parts, resume=True)
     return found
 
 

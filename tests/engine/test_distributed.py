@@ -15,6 +15,7 @@ from tests.engine.objective_cases import CASES
 from tests.engine.ranked_runs import (
     KINDS,
     RANKED,
+    SHARDED,
     StopAfter,
     fit,
     gradient,
@@ -25,6 +26,7 @@ from tests.engine.ranked_runs import (
     share_of_everything,
 )
 from tests.engine.tiny_runs import contents, metrics, tiny_trainer
+from weldlm.checkpoint import load_weights, newest_valid
 from weldlm.distributed import Ranks, join_ranks
 
 LAST = f"checkpoint-{RANKED.steps}"
@@ -49,10 +51,10 @@ def alone(folder: Path) -> Path:
 def found(folder: Path) -> list[dict[str, Any]]:
     """What each of two ranks found; their runs lie in `folder`."""
     for kind in KINDS:
-        run = folder / kind / "one-then-two"
-        stopped = tiny_trainer(run, settings=RANKED, callbacks=[StopAlone()])
-        stopped.model.double()
-        stopped.fit()
+        for run, settings in (("one-then-two", RANKED), ("one-in-parts", SHARDED)):
+            stopped = tiny_trainer(folder / kind / run, settings=settings, callbacks=[StopAlone()])
+            stopped.model.double()
+            stopped.fit()
     return run_on_ranks(share_of_everything, folder)
 
 
@@ -157,6 +159,38 @@ def test_saved_by_one_goes_on_with_two(folder: Path, alone: Path, kind: str) -> 
     out = folder / kind / "one-then-two" / "out"
 
     assert_same_weights(out / LAST, alone / LAST)
+    assert losses(out) == pytest.approx(losses(alone), rel=1e-6)
+
+
+@pytest.mark.usefixtures("found")
+@pytest.mark.parametrize("kind", KINDS)
+def test_checkpoint_in_parts_goes_on_as_an_uninterrupted_run(folder: Path, kind: str) -> None:
+    cut, whole = folder / kind / "parts" / "out", folder / kind / "whole" / "out"
+
+    names = {path.name for path in (cut / "checkpoint-6" / "state" / "shards").iterdir()}
+    assert names == {".metadata", "__0_0.distcp", "__1_0.distcp"}
+    assert newest_valid(cut).damaged == ()
+    assert contents(cut / LAST) == contents(whole / LAST)
+    assert metrics(cut) == metrics(whole)
+
+
+@pytest.mark.usefixtures("found")
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_of_two_go_on_with_one(folder: Path, alone: Path, kind: str) -> None:
+    fit(folder / kind / "parts-then-one", resume=True)
+
+    out = folder / kind / "parts-then-one" / "out"
+    assert_same_weights(out / LAST, alone / LAST)
+    assert losses(out) == pytest.approx(losses(alone), rel=1e-6)
+
+
+@pytest.mark.usefixtures("found")
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_of_one_go_on_with_two(folder: Path, alone: Path, kind: str) -> None:
+    out = folder / kind / "one-in-parts" / "out"
+
+    found, expected = load_weights(out / LAST), load_weights(alone / LAST)
+    torch.testing.assert_close(found.state_dict(), expected.state_dict(), rtol=1e-6, atol=1e-6)
     assert losses(out) == pytest.approx(losses(alone), rel=1e-6)
 
 

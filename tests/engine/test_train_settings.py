@@ -47,6 +47,8 @@ from weldlm.train_settings import TrainSettings
         ({"seed": -1}, "seed is -1; expected 0 to"),
         ({"minutes": 1.0, "epochs": 1.0}, "epochs and minutes are both given"),
         ({"best_is": "best"}, "best_is is 'best'; expected one of lowest, highest"),
+        ({"state_dict_type": "local"}, "state_dict_type is 'local'; expected one of full, sharded"),
+        ({"async_save": True}, "async_save is set with state_dict_type full; expected sharded"),
         ({"steps": None}, "none of steps, epochs and minutes is given"),
     ],
     ids=str,

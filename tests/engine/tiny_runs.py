@@ -14,7 +14,7 @@ from weldlm.heads import CausalLM
 from weldlm.train_settings import TrainSettings
 from weldlm.trainer import Trainer
 
-__all__ = ["RUN", "contents", "metrics", "tiny_shards", "tiny_trainer"]
+__all__ = ["IN_PARTS", "RUN", "contents", "metrics", "tiny_shards", "tiny_trainer"]
 
 # an epoch of the tiny corpus ends within the fourth step, the eighth and the twelfth
 RUN = TrainSettings(
@@ -27,6 +27,9 @@ RUN = TrainSettings(
     keep_checkpoints=2,
     dtype="float32",
 )
+
+# the same run, whose checkpoints are written in parts while it goes on
+IN_PARTS = RUN.changed(state_dict_type="sharded", async_save=True)
 
 _TIMINGS = ("tokens_per_second", "elapsed", "data_seconds", "peak_memory_gib", "mfu")
 

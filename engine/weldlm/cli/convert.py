@@ -43,7 +43,8 @@ def convert(source: Path, target: Path, dtype: str | None, max_shard_size: int) 
     """Write the model at SRC as a Hugging Face folder DST, with its tokenizer.
 
     SRC is a Hugging Face folder, a GGUF file or a folder with one, or a .bin model of llama2.c with
-    its vocabulary beside it. DST must not exist; it appears when it is complete.
+    its vocabulary beside it, or a checkpoint of a run, in parts or not. DST must not exist; it
+    appears when it is complete.
 
     \b
     Examples:

@@ -279,10 +279,9 @@ def _fit(
     ranks: "Ranks",
     callbacks: "list[Callback]",
 ) -> int:
-    from weldlm.heads import HEADS
+    from weldlm.checkpoint import load_weights
     from weldlm.pretraining import build_objective
     from weldlm.trainer import Trainer
-    from weldlm.weights import load_pretrained
 
     trainer = Trainer(
         model,
@@ -300,7 +299,7 @@ def _fit(
     row = {"step": result.step, "checkpoint": str(result.checkpoint)}
     if not result.is_interrupted:
         if settings.parallel == "fsdp" and ranks.world_size > 1:  # it is in parts
-            model = load_pretrained(result.checkpoint, HEADS[model.kind])
+            model = load_weights(result.checkpoint)
         keep_model(model, corpus.tokenizer, out / "model")
         row["model"] = str(out / "model")
     draw_curve(out)

@@ -67,6 +67,16 @@ class Ranks:
         """Returns what the first rank gives."""
         return self.gather(value)[0][0]
 
+    def new_group(self) -> dist.ProcessGroup | None:
+        """Returns another group on the host, for what a thread sends; None with one process.
+
+        All ranks call it; whoever asked destroys it.
+        """
+        if self.world_size == 1:
+            return None
+        group: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        return group
+
     def ask_first(self, act: Callable[[], T]) -> T:
         """Acts on the first rank only; returns what that gives, or raises its error, on all.
 

@@ -3,7 +3,7 @@
 from weldlm.weights.data_package import path_of_model
 from weldlm.weights.model_path import StoredModel, load_config, open_model
 from weldlm.weights.pooling import read_pooling
-from weldlm.weights.pretrained import load_pretrained, save_pretrained
+from weldlm.weights.pretrained import load_pretrained, save_config, save_pretrained
 
 __all__ = [
     "StoredModel",
@@ -12,5 +12,6 @@ __all__ = [
     "open_model",
     "path_of_model",
     "read_pooling",
+    "save_config",
     "save_pretrained",
 ]

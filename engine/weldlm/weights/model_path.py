@@ -22,6 +22,8 @@ from weldlm.weights.tensor_source import TensorSource
 
 __all__ = ["ModelFormat", "StoredModel", "load_config", "open_model"]
 
+_SHARDS = "state/shards"  # where ranks have written their parts of a checkpoint
+
 ModelFormat = Literal["Hugging Face", "GGUF", "llama2.c"]
 
 
@@ -48,6 +50,11 @@ def open_model(path: str | Path) -> StoredModel:
         ValueError: it is damaged or not supported.
     """
     path, form = _find(Path(path))
+    if (path / _SHARDS).is_dir():
+        raise ValueError(
+            f"{path} is a checkpoint in parts; expected whole weights; write them with "
+            f"'weldlm convert {path} FOLDER'"
+        )
     theirs, tensors = _fields(path, form)
     config = read_config(theirs, path / "config.json" if form == "Hugging Face" else path)
     family = FAMILIES[config.family]

@@ -23,7 +23,9 @@ from weldlm.weights.new_weights import build_without_weights, draw_weight, fill_
 from weldlm.weights.tensor_files import DEFAULT_SHARD_BYTES, TensorPlan, write_tensors
 from weldlm.weights.tensor_source import TensorSource
 
-__all__ = ["drawn_names", "load_pretrained", "load_stored", "save_pretrained"]
+__all__ = ["drawn_names", "load_pretrained", "load_stored", "save_config", "save_pretrained"]
+
+_CONFIG = "config.json"
 
 M = TypeVar("M", bound=Model)
 Device = torch.device | str | int
@@ -55,11 +57,21 @@ def save_pretrained(
     """
     folder, dtype = Path(folder), weights_dtype(dtype)
     _refuse_adapted(model)
-    config = their_config(model, dtype or next(model.parameters()).dtype)
+    config = _config_text(model, dtype)
     folder.mkdir(parents=True, exist_ok=True)
     plans = _plans(model, dtype)
     write_tensors(folder, plans, max_shard_bytes=max_shard_bytes, report=report)
-    replace_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    replace_text(folder / _CONFIG, config)
+
+
+def save_config(model: Model, folder: Path) -> None:
+    """Writes config.json alone, for weights that are kept elsewhere.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: their format has no such head for the model's family.
+    """
+    replace_text(folder / _CONFIG, _config_text(model, None))
 
 
 @overload
@@ -157,6 +169,11 @@ def load_stored(
     fill_shared(model, state)
     model.load_state_dict(state, assign=True)
     return model.to(device)
+
+
+def _config_text(model: Model, dtype: torch.dtype | None) -> str:
+    config = their_config(model, dtype or next(model.parameters()).dtype)
+    return json.dumps(config, indent=2) + "\n"
 
 
 def _refuse_adapted(model: Model) -> None:
