@@ -30,6 +30,7 @@ IMPORT_ORDER = (
         "step_meter",
         "task_metrics",
         "text_file",
+        "toml_text",
     ),
     (
         "packing",

@@ -11,6 +11,7 @@ from weldlm.checkpoint.folders import Search, checkpoint_folder, newest_valid, r
 from weldlm.checkpoint.restoring import is_in_parts, load_weights, restore
 from weldlm.checkpoint.run_state import Best, RunState, check_same_run, config_values
 from weldlm.checkpoint.saver import Saver
+from weldlm.checkpoint.whole_files import load_trained
 
 __all__ = [
     "Best",
@@ -21,6 +22,7 @@ __all__ = [
     "checkpoint_folder",
     "config_values",
     "is_in_parts",
+    "load_trained",
     "load_weights",
     "newest_valid",
     "read_state",

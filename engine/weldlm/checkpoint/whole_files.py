@@ -23,7 +23,7 @@ from weldlm.ema import Ema
 from weldlm.heads import HEADS, Model
 from weldlm.weights import load_pretrained, save_pretrained
 
-__all__ = ["restore_whole", "write_whole"]
+__all__ = ["load_trained", "restore_whole", "write_whole"]
 
 _TRAINED = "trained.safetensors"  # of a model with adapters, in place of the model folder
 _OPTIMIZER = "optimizer.safetensors"
@@ -69,6 +69,15 @@ def restore_whole(
     set_optimizer_tensors(averages, model, optimizer)
 
 
+def load_trained(checkpoint: Path, model: Model) -> None:
+    """Gives a model with adapters the trained weights of a checkpoint of such a model.
+
+    Raises:
+        ValueError: other weights are trained there.
+    """
+    load_trainable_state(model, load_file(checkpoint / _TRAINED))
+
+
 def _write_weights(model: Model, folder: Path) -> None:
     """All weights; of a model with adapters only those that are trained, and PEFT folders."""
     names = adapter_names(model)
@@ -89,7 +98,7 @@ def _restore_weights(checkpoint: Path, model: Model) -> None:
             "adapters as in the run, or give another out folder"
         )
     if is_of_adapters:
-        load_trainable_state(model, load_file(checkpoint / _TRAINED))
+        load_trained(checkpoint, model)
         return
     saved = load_pretrained(checkpoint, HEADS[model.kind], labels=model.config.labels).state_dict()
     held = model.state_dict()

@@ -2,28 +2,21 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from weldlm.cli.model_folder import default_device, draw_curve
-from weldlm.cli.options import device_option, given
+from weldlm.cli.options import config_option, device_option, given
+from weldlm.train_settings import Parallel, Schedule
+
+if TYPE_CHECKING:
+    from weldlm.adapters import LoraSettings
 
 __all__ = ["finetune"]
 
 _TASKS = ("sentiment", "classify", "tokens", "qa", "regression", "seq2seq", "instruct")
 _PATH = click.Path(path_type=Path)
-_TRAINING = (
-    "epochs",
-    "steps",
-    "lr",
-    "rows_per_step",
-    "micro_batch_rows",
-    "micro_batch_tokens",
-    "warmup_steps",
-    "weight_decay",
-    "dtype",
-)
 
 
 @click.command(short_help="Fine-tune a model for a task.")
@@ -75,9 +68,40 @@ _TRAINING = (
 @click.option("--micro-batch-tokens", type=int, help="Most tokens in one forward.")
 @click.option("--warmup-steps", type=int, help="Steps of linear rise of the learning rate.")
 @click.option("--weight-decay", type=float, help="On weight matrices.  [default: 0.01]")
+@click.option(
+    "--schedule",
+    type=click.Choice(get_args(Schedule)),
+    help="Of the learning rate after its rise.  [default: linear]",
+)
+@click.option("--layer-decay", type=float, help="Rate of a layer by that of the one above.")
+@click.option("--ema-decay", type=float, help="Of an average of the weights, which is kept.")
+@click.option(
+    "--checkpoint-activations",
+    is_flag=True,
+    default=None,
+    help="Keep less for backward: compute each block twice.",
+)
 @click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), help="Of products.")
+@click.option(
+    "--parallel", type=click.Choice(get_args(Parallel)), help="Over ranks.  [default: auto]"
+)
+@click.option(
+    "--lora-rank", type=int, help="Train an adapter (LoRA) of that rank, and nothing else."
+)
+@click.option("--lora-alpha", type=float, help="Its change is scaled by that / rank. [default: 16]")
+@click.option("--lora-dropout", type=float, help="Share of inputs that it does not see.")
+@click.option(
+    "--lora-target",
+    "lora_targets",
+    multiple=True,
+    help="all, attention, mlp, or layers by name; may be given again.  [default: attention]",
+)
+@click.option(
+    "--lora-use-rslora", is_flag=True, default=None, help="Scale by alpha / sqrt(rank) instead."
+)
 @click.option("--resume", is_flag=True, help="Go on from the newest valid checkpoint in --out.")
 @device_option
+@config_option
 def finetune(
     model: Path,
     data: Path,
@@ -90,35 +114,41 @@ def finetune(
     """Fine-tune a model for a task.
 
     The folder --out receives model/ with the weights of the best epoch, metrics.json with the
-    figures on the rows held out, their predictions, a model card, and the checkpoints of the run.
-    Ctrl-C saves a checkpoint; --resume goes on from it.
+    figures on the rows held out, their predictions, a model card, finetune.toml with all options,
+    and the checkpoints of the run. With --lora-rank adapter/ is a folder of PEFT, and model/ has
+    the adapter merged into it. Ctrl-C saves a checkpoint; --resume goes on from it.
 
     \b
     Examples:
       weldlm finetune --task sentiment --model MiniLM/ --data reviews.tsv --out run
       weldlm finetune --task tokens --model MiniLM/ --data news.conll --out run
+      weldlm finetune --task instruct --model smollm2/ --data chats.jsonl --out run --lora-rank 8
+      weldlm finetune --config run/finetune.toml --out again --seed 1
+      torchrun --nproc-per-node 2 -m weldlm finetune --config run/finetune.toml --out again
     """
-    from weldlm.distributed import require_one_process
-    from weldlm.finetune import FinetuneSettings
+    from weldlm.distributed import join_ranks
+    from weldlm.finetune import TRAINING_FIELDS, FinetuneSettings
     from weldlm.finetune import finetune as run
     from weldlm.progress import progress_callback
 
-    require_one_process("weldlm finetune")
-    chosen = given(options)
-    training = {name: chosen.pop(name) for name in _TRAINING if name in chosen}
-    settings = FinetuneSettings(**chosen)
-    _check_folder(out, resume=resume)
-    result = run(
-        model,
-        data,
-        out,
-        settings,
-        heldout=held_out_data,
-        training=training,
-        device=default_device(device),
-        callbacks=[progress_callback()],
-        resume=resume,
-    )
+    device, chosen = default_device(device), given(options)
+    training = {name: chosen.pop(name) for name in TRAINING_FIELDS if name in chosen}
+    settings = FinetuneSettings(lora=_take_lora(chosen), **chosen)
+    with join_ranks(device, training.get("parallel", "auto")) as ranks:
+        ranks.ask_first(lambda: _check_folder(out, resume=resume))
+        result = run(
+            model,
+            data,
+            out,
+            settings,
+            heldout=held_out_data,
+            training=training,
+            device=device,
+            callbacks=[progress_callback()],
+            resume=resume,
+        )
+        if not ranks.is_first:
+            return result.training.exit_code
     draw_curve(out)
     row: dict[str, Any] = {
         "step": result.training.step,
@@ -128,6 +158,22 @@ def finetune(
         row |= {"model": str(result.model), "heldout": result.metrics["heldout"]}
     click.echo(json.dumps(row))
     return result.training.exit_code
+
+
+def _take_lora(options: dict[str, Any]) -> "LoraSettings | None":
+    """Takes what is of an adapter out of `options`."""
+    from weldlm.adapters import LoraSettings
+
+    names = [name for name in options if name.startswith("lora_")]
+    found = {name.removeprefix("lora_"): options.pop(name) for name in names}
+    if not found.get("targets"):
+        found.pop("targets", None)
+    if not found:
+        return None
+    if "rank" not in found:
+        flag = f"--lora-{next(iter(found)).replace('_', '-')}"
+        raise click.UsageError(f"{flag} is of an adapter; give --lora-rank too, or leave it out")
+    return LoraSettings(**found)
 
 
 def _check_folder(out: Path, *, resume: bool) -> None:

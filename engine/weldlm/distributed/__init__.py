@@ -4,7 +4,7 @@ Each of them, a rank, takes its share of every step. What is decided is decided 
 together, from numbers that all of them have; files are written by the first.
 """
 
-from weldlm.distributed.ranks import Ranks, StopVote, join_ranks, require_one_process
+from weldlm.distributed.ranks import Ranks, StopVote, join_ranks
 from weldlm.distributed.replica import Replica, build_replica, held_part
 
 __all__ = [
@@ -14,5 +14,4 @@ __all__ = [
     "build_replica",
     "held_part",
     "join_ranks",
-    "require_one_process",
 ]

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from weldlm.interrupt import StopRequest
 from weldlm.train_settings import Parallel
 
-__all__ = ["Ranks", "StopVote", "join_ranks", "require_one_process"]
+__all__ = ["Ranks", "StopVote", "join_ranks"]
 
 T = TypeVar("T")
 
@@ -143,19 +143,6 @@ def join_ranks(device: torch.device | str, parallel: Parallel = "auto") -> Itera
     finally:
         if is_ours:
             dist.destroy_process_group()
-
-
-def require_one_process(what: str) -> None:
-    """Refuses to run where the environment is that of several processes.
-
-    Raises:
-        ValueError: says that `what` does not take them.
-    """
-    if _asks_for_ranks():
-        raise ValueError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {what} runs in one process; start it "
-            "without torchrun, or train with weldlm.Trainer"
-        )
 
 
 def _asks_for_ranks() -> bool:

@@ -1,6 +1,6 @@
 """Fine-tuning for a task: rows in, the model folder of the best epoch and its figures out."""
 
 from weldlm.finetune.run import FinetuneResult, finetune
-from weldlm.finetune.settings import FinetuneSettings
+from weldlm.finetune.settings import TRAINING_FIELDS, FinetuneSettings
 
-__all__ = ["FinetuneResult", "FinetuneSettings", "finetune"]
+__all__ = ["TRAINING_FIELDS", "FinetuneResult", "FinetuneSettings", "finetune"]

@@ -9,18 +9,21 @@ from typing import Any, cast
 
 import torch
 
-from weldlm.adapters import with_head
+from weldlm.adapters import adapter_names, add_lora, merge_lora, save_adapter, with_head
 from weldlm.atomic_file import replace_text
 from weldlm.callbacks import Callback, TrainResult
+from weldlm.checkpoint import load_trained, load_weights
 from weldlm.config import HeadKind
+from weldlm.distributed import Ranks, join_ranks
 from weldlm.finetune.model_card import write_model_card
 from weldlm.finetune.prepared_data import EncodedSplit, encode_data, read_data
-from weldlm.finetune.settings import FinetuneSettings
+from weldlm.finetune.settings import LORA_FIELDS, TRAINING_FIELDS, FinetuneSettings
 from weldlm.heads import HEADS, Model, Regressor
 from weldlm.sealed_folder import replace_folder
 from weldlm.tasks import TASK_FILE, TASKS, Prediction, RegressionTask
 from weldlm.token_loss import mean_loss
 from weldlm.tokenizer import Tokenizer
+from weldlm.toml_text import to_toml
 from weldlm.train_settings import TrainSettings
 from weldlm.trainer import Trainer
 from weldlm.training_data import ExampleBatches
@@ -28,6 +31,7 @@ from weldlm.weights import load_pretrained, open_model, save_pretrained
 
 __all__ = ["METRICS_FILE", "FinetuneResult", "finetune"]
 
+CONFIG_FILE = "finetune.toml"
 METRICS_FILE = "metrics.json"
 MODEL_CARD = "README.md"
 PREDICTIONS_FILE = "predictions.jsonl"
@@ -35,6 +39,18 @@ PREDICTIONS_FILE = "predictions.jsonl"
 _logger = logging.getLogger(__name__)
 
 _WIDTH = 768  # for which the tasks state their learning rates
+_LORA_LR = 10.0  # times that, of an adapter
+_WRITERS = ("causal_lm", "seq2seq_lm")  # kinds of heads that take no adapter and stay as they are
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What a fine-tuning is made from, and where it goes."""
+
+    model: str
+    data: str
+    heldout: str | None
+    out: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,39 +95,74 @@ def finetune(
         FileExistsError: `out` holds a run, and `resume` is not set.
         ValueError: rows, model and settings do not fit together.
     """
-    out = Path(out)
-    split = read_data(Path(data), settings, None if heldout is None else Path(heldout))
-    tokenizer = Tokenizer.from_pretrained(model)
+    files = _Files(str(model), str(data), None if heldout is None else str(heldout), Path(out))
+    training = training or {}
+    with join_ranks(device, training.get("parallel", "auto")) as ranks:
+        return _finetune(files, settings, training, device, callbacks, ranks, resume=resume)
+
+
+def _finetune(
+    files: _Files,
+    settings: FinetuneSettings,
+    training: Mapping[str, Any],
+    device: str,
+    callbacks: Sequence[Callback],
+    ranks: Ranks,
+    *,
+    resume: bool,
+) -> FinetuneResult:
+    """On each rank; the first one writes and judges."""
+    out = files.out
+    heldout = None if files.heldout is None else Path(files.heldout)
+    split = read_data(Path(files.data), settings, heldout)
+    tokenizer = Tokenizer.from_pretrained(files.model)
     torch.manual_seed(settings.seed)
-    body = _load(model, split.record.kind.head, split.labels, device)
+    body = _load(files.model, split.record.kind.head, split.labels, device)
+    if settings.lora is not None:
+        add_lora(body, replace(settings.lora, trains_head=body.kind not in _WRITERS))
     encoded = encode_data(split, tokenizer, body.config, settings)
-    for bad in encoded.bad:
-        _logger.warning("left out %s", bad)
-    trainer = _trainer(body, encoded, settings, out, training or {}, callbacks)
-    out.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(out / "tokenizer.json")  # goes into every checkpoint
+    trainer = _trainer(body, encoded, settings, out, training, callbacks)
+
+    def begin() -> None:
+        for bad in encoded.bad:
+            _logger.warning("left out %s", bad)
+        out.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(out / "tokenizer.json")  # goes into every checkpoint
+        replace_text(out / CONFIG_FILE, _config(files, settings, trainer.settings))
+
+    ranks.ask_first(begin)
     result = trainer.fit(resume="auto" if resume else False)
     if result.is_interrupted:
         return FinetuneResult(result, None, {})
-    best, encoded = _best_epoch(result, encoded, HEADS[body.kind], device)
-    predictions = encoded.task.predict(best, encoded.heldout)
-    figures = _figures(best, encoded, predictions, trainer.settings, result)
-    figures |= {
-        "model": str(model),
-        "data": str(data),
-        "heldout_data": None if heldout is None else str(heldout),
-        "settings": asdict(settings),
-        "training": asdict(trainer.settings),
-    }
-    _write(out, best, tokenizer, encoded, figures, predictions)
-    return FinetuneResult(result, out / "model", figures)
+
+    def end() -> dict[str, Any]:
+        best, told = _best_epoch(result, encoded, body, device)
+        predictions = told.task.predict(best, told.heldout)
+        figures = _figures(best, told, predictions, trainer.settings, result)
+        figures |= {
+            "model": files.model,
+            "data": files.data,
+            "heldout_data": files.heldout,
+            "settings": asdict(settings),
+            "training": asdict(trainer.settings),
+        }
+        _write(out, best, tokenizer, told, figures, predictions)
+        return figures
+
+    return FinetuneResult(result, out / "model", ranks.ask_first(end))
 
 
 def _best_epoch(
-    result: TrainResult, encoded: EncodedSplit, head: type[Model], device: str
+    result: TrainResult, encoded: EncodedSplit, body: Model, device: str
 ) -> tuple[Model, EncodedSplit]:
-    """The model that is kept, with the task as it is asked of it."""
-    best = load_pretrained(result.best_checkpoint or result.checkpoint, head, device=device)
+    """The model that is kept, with the task as it is asked of it; adapters are merged into it."""
+    checkpoint = result.best_checkpoint or result.checkpoint
+    if adapter_names(body):
+        best = body
+        load_trained(checkpoint, best)
+        merge_lora(best)
+    else:
+        best = load_weights(checkpoint, device=device)
     if not isinstance(encoded.task, RegressionTask):
         return best, encoded
     encoded.task.unscale(cast(Regressor, best))
@@ -121,7 +172,7 @@ def _best_epoch(
 def _load(path: str | Path, kind: HeadKind, labels: tuple[str, ...], device: str) -> Model:
     """The pretrained model with a head for the labels: its own where they are the same."""
     stored = open_model(path)
-    if kind in ("causal_lm", "seq2seq_lm") or (stored.head, stored.config.labels) == (kind, labels):
+    if kind in _WRITERS or (stored.head, stored.config.labels) == (kind, labels):
         return load_pretrained(path, HEADS[kind], device=device, dtype="float32")
     return with_head(path, kind, labels=labels or None)[0].float().to(device)
 
@@ -136,6 +187,7 @@ def _trainer(
 ) -> Trainer:
     kind, task = TASKS[settings.task], encoded.task
     lr = kind.lr * _WIDTH / model.config.hidden_size
+    lr *= 1.0 if settings.lora is None else _LORA_LR
     chosen = {"lr": lr, **kind.settings, **training}
     if any(training.get(name) is not None for name in ("steps", "minutes")):
         chosen.pop("epochs", None)
@@ -158,6 +210,21 @@ def _trainer(
         valid=task.examples(encoded.valid),
         judge=None if kind.metric == "loss" else _judge(encoded),
         callbacks=callbacks,
+    )
+
+
+def _config(files: _Files, settings: FinetuneSettings, training: TrainSettings) -> str:
+    """The options of the command that makes such a run again, but its --out."""
+    lora = {} if settings.lora is None else asdict(settings.lora)
+    return to_toml(
+        {
+            "model": files.model,
+            "data": files.data,
+            "held_out_data": files.heldout,
+            **{name: value for name, value in asdict(settings).items() if name != "lora"},
+            **{f"lora_{name}": lora[name] for name in LORA_FIELDS if lora},
+            **{name: getattr(training, name) for name in TRAINING_FIELDS},
+        }
     )
 
 
@@ -210,6 +277,10 @@ def _write(
         json.dumps({"place": row.row.place, **prediction}, ensure_ascii=False) + "\n"
         for row, prediction in zip(encoded.heldout, predictions, strict=True)
     ]
+    if adapter_names(model):
+        with replace_folder(out / "adapter") as draft:
+            save_adapter(model, draft, base=figures["model"])
+            (draft / MODEL_CARD).write_text(card, encoding="utf-8")
     with replace_folder(out / "model") as draft:
         save_pretrained(model, draft)
         tokenizer.save_pretrained(draft)

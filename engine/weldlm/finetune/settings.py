@@ -3,10 +3,31 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from weldlm.adapters import LoraSettings
 from weldlm.data.rows import OnError
 from weldlm.tasks import TASKS, TaskName, TooLong
 
-__all__ = ["FinetuneSettings"]
+__all__ = ["LORA_FIELDS", "TRAINING_FIELDS", "FinetuneSettings"]
+
+# fields of TrainSettings that a fine-tuning is mostly given, and remembers
+TRAINING_FIELDS = (
+    "epochs",
+    "steps",
+    "lr",
+    "rows_per_step",
+    "micro_batch_rows",
+    "micro_batch_tokens",
+    "warmup_steps",
+    "weight_decay",
+    "schedule",
+    "layer_decay",
+    "ema_decay",
+    "checkpoint_activations",
+    "dtype",
+    "parallel",
+)
+# of LoraSettings; what the task says of its head decides trains_head
+LORA_FIELDS = ("rank", "alpha", "dropout", "targets", "use_rslora")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +49,7 @@ class FinetuneSettings:
     text_columns: tuple[str, ...] = ()  # found by their names where empty
     label_column: str | None = None  # found by its name where None
     on_error: OnError = "stop"  # what becomes of bad rows
+    lora: LoraSettings | None = None  # an adapter is trained, not the model; the model where None
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:

@@ -2,13 +2,20 @@
 
 import io
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.engine.tiny_tasks import tiny_folder, tiny_rows
+from weldlm.adapters import load_adapter, with_head
 from weldlm.cli import main
+from weldlm.heads import SequenceClassifier
+from weldlm.packing import PackedBatch
+from weldlm.weights import load_pretrained
 
 
 def run(*arguments: object) -> int:
@@ -100,7 +107,7 @@ def test_an_output_that_is_there_is_kept(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out.jsonl").read_text() == "mine"
 
 
-def test_several_processes_are_refused(
+def test_an_incomplete_environment_of_ranks_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -109,5 +116,70 @@ def test_several_processes_are_refused(
     code = run("finetune", "--task", "classify", *files, "--out", folder / "ranked")
 
     assert code == 2
-    assert "WORLD_SIZE is 2, but weldlm finetune runs in one process" in capsys.readouterr().err
+    assert "WORLD_SIZE is 2, but RANK, LOCAL_RANK" in capsys.readouterr().err
     assert not (folder / "ranked").exists()
+
+
+def test_an_adapter_is_trained_saved_and_merged(folder: Path, tmp_path: Path) -> None:
+    options = folder / "run" / "finetune.toml"
+    lora = ("--lora-rank", 4, "--lora-target", "attention", "--lora-target", "mlp")
+
+    code = run("finetune", "--config", options, "--out", tmp_path / "run", *lora, "--epochs", 1)
+
+    model = load_pretrained(tmp_path / "run" / "model", SequenceClassifier)
+    adapted = with_head(folder / "base", "sequence_classification", labels=["0", "1"])[0]
+    load_adapter(adapted.eval(), tmp_path / "run" / "adapter")
+    model.eval()
+    batch = PackedBatch.from_sequences([[5, 6, 7], [8, 9]])
+    torch.testing.assert_close(model.logits(batch), adapted.logits(batch), rtol=1e-5, atol=1e-6)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["settings"]["lora"]["targets"] == ["attention", "mlp"]
+    (tmp_path / "rows.jsonl").write_text('{"text": "the film is fine"}\n')
+    files = ("-i", tmp_path / "rows.jsonl", "-o", tmp_path / "out.jsonl")
+    assert (code, run("predict", tmp_path / "run", *files)) == (0, 0)
+
+
+def test_a_part_of_an_adapter_alone_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = folder / "run" / "finetune.toml"
+
+    code = run("finetune", "--config", options, "--out", tmp_path / "run", "--lora-alpha", 8)
+
+    assert code == 2
+    assert "--lora-alpha is of an adapter; give --lora-rank too" in capsys.readouterr().err
+
+
+def test_saved_options_make_the_same_run_again(folder: Path, tmp_path: Path) -> None:
+    code = run(
+        "finetune", "--config", folder / "run" / "finetune.toml", "--out", tmp_path / "again"
+    )
+
+    first, again = (
+        (out / "model" / "model.safetensors").read_bytes()
+        for out in (folder / "run", tmp_path / "again")
+    )
+    assert code == 0
+    assert first == again
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_ranks_under_torchrun_find_what_one_process_finds(
+    folder: Path, tmp_path: Path, parallel: str
+) -> None:
+    command = ("-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "weldlm", "finetune")
+    options = ("--config", str(folder / "run" / "finetune.toml"), "--out", str(tmp_path / "run"))
+
+    subprocess.run(
+        [sys.executable, *command, *options, "--parallel", parallel],
+        env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
+        check=True,
+        timeout=240,
+    )
+
+    one, two = (
+        json.loads((out / "metrics.json").read_text())["heldout"]
+        for out in (folder / "run", tmp_path / "run")
+    )
+    assert two == pytest.approx(one, rel=1e-3)
