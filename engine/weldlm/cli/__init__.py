@@ -15,6 +15,7 @@ import click
 
 from weldlm import __version__
 from weldlm.cli.backends import backends
+from weldlm.cli.bench import bench
 from weldlm.cli.chat import chat
 from weldlm.cli.convert import convert
 from weldlm.cli.demo import demo
@@ -99,6 +100,7 @@ _COMMANDS = (
     merge,
     info,
     convert,
+    bench,
     backends,
     doctor,
 )

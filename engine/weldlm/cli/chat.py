@@ -12,6 +12,7 @@ from weldlm.cli.generation_options import (
     COMMON_SAMPLING,
     END,
     MEMORY,
+    PREFIXES,
     SCORES,
     limits_of,
     settings_of,
@@ -45,7 +46,7 @@ Ctrl-C stops an answer; what was said of it stays."""
 @click.option("--context-length", type=int, help="Most tokens of a conversation.  [default: 4096]")
 @device_option
 @dtype_option
-@add_options(*SCORES, *END, *MEMORY)
+@add_options(*SCORES, *END, *MEMORY, *PREFIXES)
 def chat(
     model: Path,
     adapter: Path | None,

@@ -12,6 +12,7 @@ from weldlm.cli.generation_options import (
     COMMON_SAMPLING,
     END,
     MEMORY,
+    PREFIXES,
     SCORES,
     SEVERAL,
     limits_of,
@@ -60,7 +61,7 @@ _JOBS = "Files of prompts"
 @option_of(_JOBS, "--format", "form", type=click.Choice(["jsonl", "txt"]), help="Of stdin.")
 @option_of(_JOBS, "--shard", help="I/N does every N-th line from line I, from 0; see merge.")
 @option_of(_JOBS, "--retry-errors", is_flag=True, help="Do the error rows of an output again.")
-@add_options(*SCORES, *END, *SEVERAL, *MEMORY)
+@add_options(*SCORES, *END, *SEVERAL, *MEMORY, *PREFIXES)
 @option_of("Memory and speed", "--max-length", type=int, help="Most tokens of a sequence.")
 def generate(
     model: Path,

@@ -22,6 +22,7 @@ __all__ = [
     "COMMON_SAMPLING",
     "END",
     "MEMORY",
+    "PREFIXES",
     "SCORES",
     "SEVERAL",
     "limits_of",
@@ -94,6 +95,15 @@ SEVERAL: tuple[Decorator, ...] = (
     _several("--prompt-logprobs", type=int, help="The same for the prompt."),
 )
 
+PREFIXES: tuple[Decorator, ...] = (
+    _memory(
+        "--share-prefixes/--no-share-prefixes",
+        "shares_prefixes",
+        default=None,
+        help="Compute equal beginnings of prompts once.  [default: yes]",
+    ),
+)
+
 MEMORY: tuple[Decorator, ...] = (
     _memory("--max-batch-tokens", type=int, help="Most tokens in a step.  [default: 2048]"),
     _memory("--prefill-chunk", type=int, help="Most tokens of a prompt in a step."),
@@ -102,12 +112,6 @@ MEMORY: tuple[Decorator, ...] = (
     ),
     _memory("--cache-dtype", type=click.Choice(["auto", "int8"]), help="Of keys and values."),
     _memory("--block-size", type=int, help="Tokens in a block of the cache.  [default: 16]"),
-    _memory(
-        "--share-prefixes/--no-share-prefixes",
-        "shares_prefixes",
-        default=None,
-        help="Compute equal beginnings of prompts once.  [default: yes]",
-    ),
     _memory(
         "--pack-weights/--no-pack-weights",
         "packs_weights",

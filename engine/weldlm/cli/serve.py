@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weldlm.cli.generation_options import MEMORY, limits_of
+from weldlm.cli.generation_options import MEMORY, PREFIXES, limits_of
 from weldlm.cli.model_folder import (
     adapter_option,
     default_device,
@@ -48,7 +48,7 @@ _SHARE_OF_MEMORY = 0.5  # of what is free, for a cache whose size nobody gives
     metavar="BYTES",
     help="Beyond it, 413.  [default: 4MiB]",
 )
-@add_options(*MEMORY)
+@add_options(*MEMORY, *PREFIXES)
 def serve(
     model: Path,
     adapter: Path | None,
