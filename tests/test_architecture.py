@@ -44,7 +44,7 @@ IMPORT_ORDER = (
     ),
     ("memory", "schedules"),
     ("batch_limits", "block_pool", "sampling_settings", "token_logprobs"),
-    ("score_filters", "token_rules", "completion"),
+    ("score_filters", "token_rules", "completion", "encoder_queue"),
     ("layers", "families", "data", "stopped_text", "prompt", "beam_search"),
     ("transformer", "chat_prompt"),
     ("heads", "muon"),

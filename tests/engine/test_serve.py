@@ -1,7 +1,6 @@
 """The server over real sockets: answers, streams, errors, and clients that leave."""
 
 import asyncio
-import base64
 import json
 import time
 from collections.abc import Iterator
@@ -25,15 +24,10 @@ from tests.engine.running_server import (
     generation_service,
     httpx,
 )
-from tests.engine.tiny_models import tiny_config
-from weldlm.encoding import encode_text
 from weldlm.engine import Engine
 from weldlm.generation import generate
-from weldlm.heads import SentenceEmbedder
-from weldlm.openai_api import ApiModel
 from weldlm.packing import PackedBatch
 from weldlm.sampling_settings import SamplingSettings
-from weldlm.serve import EmbeddingService, ServeLimits
 
 
 @pytest.fixture(name="server", scope="module")
@@ -319,27 +313,3 @@ def test_a_seed_gives_the_same_sample_alone_and_among_others() -> None:
     assert alone == expected("some text", **settings).text
     assert among[-1] == alone
     assert len(set(among)) > 1
-
-
-def test_embeddings_are_those_of_the_model() -> None:
-    config = tiny_config("bert-tiny", vocab_size=TOKENIZER.vocab_size)
-    torch.manual_seed(0)
-    embedder = SentenceEmbedder(config).eval()
-    api_model = ApiModel(name="tiny", config=config, tokenizer=TOKENIZER, max_length=64)
-    texts = ["some", "some text " * 3]
-    rows = [encode_text(config, TOKENIZER, text) for text in texts]
-
-    with Server(EmbeddingService(api_model, embedder, ServeLimits())) as server:
-        plain = server.post("/v1/embeddings", input=texts).json()
-        packed = server.post("/v1/embeddings", input=rows, encoding_format="base64").json()
-        long = server.post("/v1/embeddings", input="z" * 65)
-        wrong = server.post(COMPLETIONS, prompt="a")
-
-    with torch.no_grad():
-        vectors = [embedder(PackedBatch.from_sequences([row]))[0] for row in rows]
-    decoded = [np.frombuffer(base64.b64decode(item["embedding"]), "<f4") for item in packed["data"]]
-    for found, same, vector in zip(plain["data"], decoded, vectors, strict=True):
-        np.testing.assert_allclose(found["embedding"], vector.numpy(), atol=1e-6)
-        np.testing.assert_allclose(same, vector.numpy(), atol=1e-6)
-    assert plain["usage"]["total_tokens"] == sum(map(len, rows))
-    assert (long.status_code, wrong.status_code) == (400, 404)

@@ -128,7 +128,7 @@ def _service(
         length = config.context_length
         api_model = ApiModel(name=name, config=config, tokenizer=tokenizer, max_length=length)
         embedder = load_head(path, SentenceEmbedder, device, dtype, adapter)
-        return EmbeddingService(api_model, embedder, serve_limits, read_pooling(path))
+        return EmbeddingService(api_model, embedder, serve_limits, read_pooling(path), limits)
     model, tokenizer = load_model(path, device, dtype, adapter)
     length = min(config.context_length, limits.max_length or config.context_length)
     api_model = ApiModel(name=name, config=config, tokenizer=tokenizer, max_length=length)

@@ -135,7 +135,7 @@ class _Endpoints:
             raise _unable(service, request.url.path)
         body = await self._body(request)
         call = await asyncio.to_thread(read_embedding_call, body, service.model)
-        vectors = await service.embed(call)
+        vectors = await _unless_left(request, service.embed(call))
         return JSONResponse(await asyncio.to_thread(answer_embeddings, call, vectors))
 
     async def refuse_path(self, request: Request, error: HTTPException) -> Response:

@@ -6,12 +6,16 @@ from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import ClassVar
+from functools import partial
+from typing import ClassVar, TypeAlias
 
+import torch
 from torch import Tensor
 
+from weldlm.batch_limits import BatchLimits
 from weldlm.completion import Completion
 from weldlm.config import Pooling
+from weldlm.encoder_queue import EncoderQueue
 from weldlm.encoding import embed
 from weldlm.engine import Engine, EngineCounts, Event
 from weldlm.generation_request import Request
@@ -23,6 +27,7 @@ from weldlm.serve.worker import Delivery, EngineWorker
 
 __all__ = ["EmbeddingService", "GenerationService", "Service"]
 
+Vector: TypeAlias = asyncio.Future[Tensor]
 Inbox = asyncio.Queue[tuple[int, Event | Exception]]
 
 
@@ -129,7 +134,7 @@ class GenerationService:
 
 @dataclass(slots=True)
 class EmbeddingService:
-    """Calls of a model that embeds, one after the other."""
+    """Calls of a model that embeds; rows of all calls under way share its steps."""
 
     paths: ClassVar = ("/v1/embeddings",)
 
@@ -137,22 +142,25 @@ class EmbeddingService:
     embedder: SentenceEmbedder
     limits: ServeLimits
     pooling: Pooling = "mean"
+    batch: BatchLimits = field(default_factory=BatchLimits)  # rows and tokens of a step
     metrics: Metrics = field(default_factory=Metrics)
     counts: None = None
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     _num_open: int = 0
+    _queue: EncoderQueue[Vector] = field(init=False)
+    _steps: asyncio.Task[None] | None = None  # runs while rows wait
 
     def start(self) -> None:
-        pass
+        self._queue = EncoderQueue(self.batch)
 
     def close(self) -> None:
         self._thread.shutdown(cancel_futures=True)
 
     async def embed(self, call: EmbeddingCall) -> Tensor:
-        """Returns the embedding of each row, [R, hidden_size].
+        """Returns the embedding of each row, [R, hidden_size]; rows that wait go if cancelled.
 
         Raises:
-            ApiError: there are too many requests.
+            ApiError: there are too many requests, or the model breaks down.
         """
         most = self.limits.max_requests
         if self._num_open >= most:
@@ -160,15 +168,54 @@ class EmbeddingService:
             raise ApiError(429, message, code="too_many_requests")
         self._num_open += 1
         clock, loop = _Clock(), asyncio.get_running_loop()
+        vectors: list[Vector] = [loop.create_future() for _ in call.rows]
         try:
-            vectors = await loop.run_in_executor(
-                self._thread, lambda: embed(self.embedder, call.rows, pooling=self.pooling)
-            )
+            for vector, ids in zip(vectors, call.rows, strict=True):
+                self._queue.add(vector, ids)
+            if self._steps is None or self._steps.done():
+                self._steps = asyncio.create_task(self._run_steps())
+            found = await asyncio.gather(*vectors, return_exceptions=True)
         finally:
             self._num_open -= 1
+            for vector in vectors:
+                self._queue.drop(vector)
         self.metrics.num_prompt_tokens += sum(map(len, call.rows))
         self.metrics.whole_call.add(clock.seconds)
-        return vectors
+        return torch.stack([_checked(vector) for vector in found])
+
+    async def _run_steps(self) -> None:
+        """Embeds what waits, until nothing does."""
+        loop = asyncio.get_running_loop()
+        while taken := self._queue.take():
+            rows = [ids for _, ids in taken]
+            step = partial(
+                embed,
+                self.embedder,
+                rows,
+                pooling=self.pooling,
+                max_batch_tokens=self.batch.max_batch_tokens,
+            )
+            found: Sequence[Tensor | Exception]
+            try:
+                found = list(await loop.run_in_executor(self._thread, step))
+            except Exception as error:  # whatever the model breaks down with
+                found = [error] * len(taken)
+            for (vector, _), result in zip(taken, found, strict=True):
+                if vector.done():
+                    continue  # its client has left
+                if isinstance(result, Exception):
+                    vector.set_exception(result)
+                else:
+                    vector.set_result(result)
+
+
+def _checked(found: Tensor | BaseException) -> Tensor:
+    if isinstance(found, Exception):
+        message = f"the model failed: {found or type(found).__name__}"
+        raise ApiError(500, message) from found
+    if isinstance(found, BaseException):
+        raise found
+    return found
 
 
 Service = GenerationService | EmbeddingService
