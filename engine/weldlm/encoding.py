@@ -10,7 +10,7 @@ from weldlm.heads import SentenceEmbedder
 from weldlm.packing import PackedBatch
 from weldlm.tokenizer import Tokenizer
 
-__all__ = ["embed", "encode_text", "packed_batches"]
+__all__ = ["embed", "encode_text", "length_groups", "packed_batches"]
 
 
 def encode_text(config: ModelConfig, tokenizer: Tokenizer, text: str) -> list[int]:
@@ -40,16 +40,23 @@ def packed_batches(
         max_batch_tokens: of a batch; a longer row is alone.
         device: of the batches.
     """
+    lengths = [len(row) for row in rows]
+    for places in length_groups(lengths, max_batch_tokens=max_batch_tokens):
+        yield places, PackedBatch.from_sequences([rows[place] for place in places], device)
+
+
+def length_groups(lengths: Sequence[int], *, max_batch_tokens: int) -> Iterator[list[int]]:
+    """Yields places of rows, the longest first, as many together as the budget takes, or one."""
     places: list[int] = []
     num_tokens = 0
-    for place in sorted(range(len(rows)), key=lambda place: -len(rows[place])):
-        if places and num_tokens + len(rows[place]) > max_batch_tokens:
-            yield places, _packed(rows, places, device)
+    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        if places and num_tokens + lengths[place] > max_batch_tokens:
+            yield places
             places, num_tokens = [], 0
         places.append(place)
-        num_tokens += len(rows[place])
+        num_tokens += lengths[place]
     if places:
-        yield places, _packed(rows, places, device)
+        yield places
 
 
 @torch.inference_mode()
@@ -69,9 +76,3 @@ def embed(
         vectors = model(batch, pooling=pooling, is_normalized=is_normalized)
         found[places] = vectors.float().cpu()
     return found
-
-
-def _packed(
-    rows: Sequence[Sequence[int]], places: Sequence[int], device: torch.device | str
-) -> PackedBatch:
-    return PackedBatch.from_sequences([rows[place] for place in places], device)

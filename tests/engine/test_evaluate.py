@@ -45,6 +45,12 @@ def test_a_lone_token_costs_nothing() -> None:
     assert bits_per_byte(tiny_model(), [[3]], num_bytes=1) == 0.0
 
 
+@pytest.mark.parametrize("stride", [0, 64])
+def test_stride_without_context_is_refused(stride: int) -> None:
+    with pytest.raises(ValueError, match=f"stride is {stride}; expected 1 to 63"):
+        bits_per_byte(tiny_model(), [[1, 2]], num_bytes=1, stride=stride)
+
+
 def test_no_bytes_is_refused() -> None:
     with pytest.raises(ValueError, match="the documents hold no bytes"):
         bits_per_byte(tiny_model(), [[1, 2]], num_bytes=0)

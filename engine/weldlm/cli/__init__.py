@@ -16,11 +16,13 @@ import click
 from weldlm import __version__
 from weldlm.cli.backends import backends
 from weldlm.cli.bench import bench
+from weldlm.cli.bias import bias
 from weldlm.cli.chat import chat
 from weldlm.cli.convert import convert
 from weldlm.cli.demo import demo
 from weldlm.cli.doctor import doctor
 from weldlm.cli.encoders import classify, embed, fill_mask
+from weldlm.cli.evaluate import evaluate
 from weldlm.cli.finetune import finetune
 from weldlm.cli.generate import generate
 from weldlm.cli.info import info
@@ -98,6 +100,8 @@ _COMMANDS = (
     classify,
     fill_mask,
     merge,
+    evaluate,
+    bias,
     info,
     convert,
     bench,

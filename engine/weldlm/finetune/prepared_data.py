@@ -23,12 +23,12 @@ from weldlm.tasks import (
     balanced_weights,
     build_task,
     encode_rows,
+    known_aliases,
 )
 from weldlm.tokenizer import Tokenizer
 
 __all__ = ["EncodedSplit", "SplitData", "encode_data", "read_data"]
 
-_SENTIMENT = {"0": "negative", "1": "positive"}
 _MORE_TOKENS = 1.25  # that may be written, for those of the longest answer
 _FEWEST_TOKENS = 16
 
@@ -175,10 +175,10 @@ def _alike(_row: Any) -> str:
 
 
 def _aliases(settings: FinetuneSettings, rows: Sequence[Any]) -> dict[str, str]:
-    """Words for the labels 0 and 1 of sentiment."""
-    if settings.task != "sentiment" or {row.label for row in rows} != set(_SENTIMENT):
+    labels = {row.label for row in rows}
+    if settings.task != "sentiment" or len(labels) < 2:
         return {}
-    return dict(_SENTIMENT)
+    return known_aliases(labels)
 
 
 def _labels(kind: str, rows: Sequence[Any], aliases: dict[str, str]) -> tuple[str, ...]:

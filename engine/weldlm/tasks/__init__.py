@@ -1,7 +1,12 @@
 """What models are fine-tuned for: each task encodes rows, makes examples, predicts and judges."""
 
 from weldlm.tasks.answering import AnsweringTask
-from weldlm.tasks.classification import ClassificationTask, RegressionTask, balanced_weights
+from weldlm.tasks.classification import (
+    ClassificationTask,
+    RegressionTask,
+    balanced_weights,
+    known_aliases,
+)
 from weldlm.tasks.encoding import EncodedRow, Encoding, TooLong
 from weldlm.tasks.kinds import TASKS, TaskKind, TaskName, task_of_head
 from weldlm.tasks.tagging import TaggingTask
@@ -29,6 +34,7 @@ __all__ = [
     "balanced_weights",
     "build_task",
     "encode_rows",
+    "known_aliases",
     "read_task_record",
     "task_of_head",
 ]

@@ -1,6 +1,6 @@
 """Tasks whose answer is one label, or one number, for a text or a pair of texts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,9 +20,11 @@ __all__ = [
     "RegressionTask",
     "balanced_weights",
     "encode_text",
+    "known_aliases",
     "require_known",
 ]
 
+_SENTIMENT = {"0": "negative", "1": "positive"}
 _LABELS_SHOWN = 8
 _DIGITS = 6  # of probabilities: the last bits depend on what else is in a batch
 
@@ -110,6 +112,14 @@ def balanced_weights(labels: Sequence[int], num_labels: int) -> npt.NDArray[np.f
     """A factor for each label that makes all weigh alike: rows / (labels * rows of the label)."""
     counts = np.bincount(labels, minlength=num_labels)
     return (len(labels) / (num_labels * np.maximum(counts, 1))).astype(np.float32)
+
+
+def known_aliases(
+    labels: Collection[str], names: Collection[str] = tuple(_SENTIMENT.values())
+) -> dict[str, str]:
+    """Words for the labels 0 and 1, where `labels` are no others and `names` are the words."""
+    is_sentiment = set(labels) <= set(_SENTIMENT) and set(names) == set(_SENTIMENT.values())
+    return dict(_SENTIMENT) if is_sentiment else {}
 
 
 def encode_text(row: LabelledText, encoding: Encoding) -> EncodedRow:

@@ -10,10 +10,14 @@ import torch
 
 from weldlm.heads import CausalLM
 from weldlm.packing import PackedBatch
+from weldlm.scoring import label_scores
 
-__all__ = ["Compression", "bits_per_byte", "compress"]
+__all__ = ["Compression", "bits_per_byte", "compress", "window_losses"]
 
 _TOKENS_PER_FORWARD = 4_096
+
+# the place of a document, ids of a part of it, the index of the first one that is predicted
+_Window = tuple[int, np.ndarray, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +51,35 @@ def bits_per_byte(
     Raises:
         ValueError: there is nothing to predict.
     """
-    stride = stride or max(1, model.config.context_length // 2)
-    device = model.head_weight.device
-    total, num_predicted = torch.zeros((), dtype=torch.float64), 0
-    with torch.inference_mode():
-        for group in _groups(_windows(documents, model.config.context_length, stride)):
-            ids = np.concatenate([window for window, _ in group])
-            labels = np.concatenate([_labels(window, first) for window, first in group])
-            lengths = [len(window) for window, _ in group]
-            batch = PackedBatch.from_lengths(torch.from_numpy(ids), lengths).to(device)
-            total += model(batch, torch.from_numpy(labels).to(device))[0].double().cpu()
-            num_predicted += sum(len(window) - first for window, first in group)
-            if report is not None:
-                report(num_predicted)
+    total, num_predicted = 0.0, 0
+    for _, nats, num_tokens in window_losses(model, documents, stride=stride):
+        total, num_predicted = total + nats, num_predicted + num_tokens
+        if report is not None:
+            report(num_predicted)
     if num_bytes < 1:
         raise ValueError("the documents hold no bytes; expected at least one")
-    return float(total) / math.log(2) / num_bytes
+    return total / math.log(2) / num_bytes
+
+
+def window_losses(
+    model: CausalLM, documents: Iterable[Sequence[int] | np.ndarray], *, stride: int | None = None
+) -> Iterator[tuple[int, float, int]]:
+    """Yields the windows of `bits_per_byte`: (place of its document, loss in nats, tokens)."""
+    context_length = model.config.context_length
+    stride = max(1, context_length // 2) if stride is None else stride
+    if not 1 <= stride < context_length:
+        raise ValueError(
+            f"stride is {stride}; expected 1 to {context_length - 1}, less than the model's "
+            "context_length, so that each token has one before it"
+        )
+    device = model.head_weight.device
+    for group in _groups(_windows(documents, context_length, stride)):
+        labels = np.concatenate([_labels(ids, first) for _, ids, first in group])
+        batch = PackedBatch.from_sequences([torch.from_numpy(ids) for _, ids, _ in group], device)
+        scores = label_scores(model, batch, torch.from_numpy(labels).to(device))
+        counts = [len(ids) - first for _, ids, first in group]
+        for (document, _, _), part in zip(group, scores.logprobs.split(counts), strict=True):
+            yield document, -float(part.double().sum()), len(part)
 
 
 def compress(texts: Sequence[bytes]) -> Compression:
@@ -78,14 +95,13 @@ def _xz_size(text: bytes) -> int:
 
 def _windows(
     documents: Iterable[Sequence[int] | np.ndarray], context_length: int, stride: int
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Windows with the index of the first token that each predicts."""
-    for document in documents:
+) -> Iterator[_Window]:
+    for place, document in enumerate(documents):
         ids = np.asarray(document, dtype=np.int64)
         end, first = min(len(ids), context_length), 1
         while first < len(ids):
             start = end - min(end, context_length)
-            yield ids[start:end], first - start
+            yield place, ids[start:end], first - start
             first, end = end, min(len(ids), end + stride)
 
 
@@ -95,12 +111,10 @@ def _labels(window: np.ndarray, first: int) -> np.ndarray:
     return labels
 
 
-def _groups(
-    windows: Iterable[tuple[np.ndarray, int]],
-) -> Iterator[list[tuple[np.ndarray, int]]]:
-    group: list[tuple[np.ndarray, int]] = []
+def _groups(windows: Iterable[_Window]) -> Iterator[list[_Window]]:
+    group: list[_Window] = []
     for window in windows:
-        if group and sum(len(ids) for ids, _ in group) + len(window[0]) > _TOKENS_PER_FORWARD:
+        if group and sum(len(ids) for _, ids, _ in group) + len(window[1]) > _TOKENS_PER_FORWARD:
             yield group
             group = []
         group.append(window)
