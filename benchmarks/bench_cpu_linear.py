@@ -110,7 +110,9 @@ def apply_int4pack(packed: Tensor, scales_and_zeros: Tensor, x: Tensor) -> Tenso
 
 
 def our_copies(weight: Tensor, bits: int) -> list[Call]:
-    packed = pack_quantized_weight(quantize_weight(weight, bits=bits, group_size=GROUP_SIZE))
+    packed = pack_quantized_weight(
+        quantize_weight(weight, bits=bits, group_size=GROUP_SIZE, has_minimums=bits == 4)
+    )
     return [
         partial(apply_quantized, replace(packed, values=packed.values.clone()))
         for _ in range(num_copies(packed.values.nbytes))

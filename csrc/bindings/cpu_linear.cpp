@@ -50,14 +50,14 @@ void bind_linear(py::module_& module) {
     const py::gil_scoped_release unlocked;
     int8_linear(linear, workspace(int8_workspace(num_rows, in_features)));
   });
-  module.def("int4_linear", [](Address x, Address values, Address scales, Address zeros,
+  module.def("int4_linear", [](Address x, Address values, Address scales, Address minimums,
                                Address bias, Address y, std::int64_t num_rows,
                                std::int64_t in_features, std::int64_t out_features,
                                std::int64_t group_size) {
     const Int4Linear linear{.x = pointer<float>(x),
                             .values = pointer<std::uint8_t>(values),
                             .scales = pointer<std::uint16_t>(scales),
-                            .zeros = pointer<std::uint8_t>(zeros),
+                            .minimums = pointer<std::uint16_t>(minimums),
                             .bias = pointer<float>(bias),
                             .y = pointer<float>(y),
                             .num_rows = num_rows,

@@ -18,7 +18,7 @@ std::size_t int4_workspace(std::int64_t num_rows, std::int64_t in_features,
                            std::int64_t group_size) noexcept {
   const auto activations = static_cast<std::size_t>(num_rows * in_features);
   const auto groups = activations / static_cast<std::size_t>(group_size);
-  return groups * (sizeof(float) + sizeof(std::int32_t)) + activations;
+  return groups * (2 * sizeof(float) + sizeof(std::int32_t)) + activations;
 }
 
 void int4_linear(const Int4Linear& linear, std::byte* workspace) noexcept {
@@ -27,7 +27,8 @@ void int4_linear(const Int4Linear& linear, std::byte* workspace) noexcept {
   const std::int64_t groups = num_rows * (depth / linear.group_size);
   auto* scales = reinterpret_cast<float*>(workspace);
   auto* offsets = reinterpret_cast<std::int32_t*>(scales + groups);
-  const Int4Rows rows{reinterpret_cast<std::int8_t*>(offsets + groups), scales, offsets};
+  auto* totals = reinterpret_cast<float*>(offsets + groups);
+  const Int4Rows rows{reinterpret_cast<std::int8_t*>(totals + groups), scales, offsets, totals};
 
   const std::int64_t row_grain = 1 + activations_per_thread / depth;
   parallel_for(0, num_rows, row_grain, [&](std::int64_t begin, std::int64_t end) noexcept {

@@ -10,12 +10,12 @@ namespace weldlm::cpu {
 // and the groups added in their order, so that a row of y has the same bits whatever rows stand
 // beside it. A row with NaN or infinity gives NaN.
 struct Int4Linear {
-  const float* x;               // [num_rows, in_features]
-  const std::uint8_t* values;   // a packed weight
-  const std::uint16_t* scales;  // [panels, in_features / group_size, 16], bfloat16
-  const std::uint8_t* zeros;    // [panels, in_features / group_size, 16] or null: each is 8
-  const float* bias;            // [out_features] or null
-  float* y;                     // [num_rows, out_features]
+  const float* x;                 // [num_rows, in_features]
+  const std::uint8_t* values;     // a packed weight
+  const std::uint16_t* scales;    // [panels, in_features / group_size, 16], fp16
+  const std::uint16_t* minimums;  // the same, or null: each is -8 scales
+  const float* bias;              // [out_features] or null
+  float* y;                       // [num_rows, out_features]
   std::int64_t num_rows;
   std::int64_t in_features;  // a multiple of group_size
   std::int64_t out_features;
@@ -28,12 +28,13 @@ struct Int4Linear {
 
 void int4_linear(const Int4Linear& linear, std::byte* workspace) noexcept;
 
-// The activations in the workspace: integers [num_rows, in_features], and for each group a scale
-// and minus the sum of its integers, 8 times that where there are no zeros.
+// The activations in the workspace: integers [num_rows, in_features], and for each group a scale,
+// -8 times the sum of its integers, and scale times that sum.
 struct Int4Rows {
   std::int8_t* values;
   float* scales;
   std::int32_t* offsets;
+  float* totals;
 };
 
 // The two steps on rows [begin, end) and on panels [begin, end).

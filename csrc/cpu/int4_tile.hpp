@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "cpu/fp16.hpp"
 #include "cpu/int4_linear.hpp"
 #include "cpu/packed_weight.hpp"
 #include "cpu/quantize_row.hpp"
@@ -98,21 +99,19 @@ inline void add_block(Bits (&sums)[num_rows], const std::uint8_t* weights,
 
 #endif
 
-inline Floats load_scales(const std::uint16_t* source) noexcept {
-  using Halves [[gnu::vector_size(lanes * 2)]] = std::uint16_t;
-  Halves halves;
-  std::memcpy(&halves, source, sizeof halves);
-  return (Floats)(__builtin_convertvector(halves, Bits) << 16);
+inline Floats load_fp16(const std::uint16_t* source) noexcept {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source)));
+#elif defined(__AVX2__)
+  return (Floats)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source)));
+#else
+  Floats x;
+  for (std::int64_t lane = 0; lane < lanes; ++lane) x[lane] = from_fp16(Fp16{source[lane]});
+  return x;
+#endif
 }
 
-inline Bits load_zeros(const std::uint8_t* source) noexcept {
-  using Bytes [[gnu::vector_size(lanes)]] = std::uint8_t;
-  Bytes bytes;
-  std::memcpy(&bytes, source, sizeof bytes);
-  return __builtin_convertvector(bytes, Bits);
-}
-
-template <bool has_zeros>
+template <bool has_minimums>
 struct Int4Tile {
   const Int4Linear& linear;
   const Int4Rows& rows;
@@ -124,6 +123,7 @@ struct Int4Tile {
     const std::int8_t* activations = rows.values + row * depth;
     const float* activation_scales = rows.scales + row * groups;
     const std::int32_t* offsets = rows.offsets + row * groups;
+    const float* totals = rows.totals + row * groups;
     // all loops over an array of sums are unrolled, since that is what keeps them in registers
     Floats y[units][num_rows] = {};
     for (std::int64_t group = 0; group < groups; ++group) {
@@ -134,15 +134,20 @@ struct Int4Tile {
                                       group * (size / int4_block) * block_bytes;
         Bits sums[num_rows];
 #pragma GCC unroll 8
-        for (int r = 0; r < num_rows; ++r) sums[r] = first_sum(at, offsets[r * groups + group]);
+        for (int r = 0; r < num_rows; ++r) sums[r] = first_sum(offsets[r * groups + group]);
         for (std::int64_t k = 0; k < size; k += int4_block)
           add_block(sums, weights + k / int4_block * block_bytes, activations + group * size + k,
                     depth);
-        const Floats scales = load_scales(linear.scales + at);
+        const Floats scales = load_fp16(linear.scales + at);
 #pragma GCC unroll 8
         for (int r = 0; r < num_rows; ++r)
           y[u][r] += __builtin_convertvector((Ints)sums[r], Floats) *
                      (scales * activation_scales[r * groups + group]);
+        if constexpr (has_minimums) {
+          const Floats minimums = load_fp16(linear.minimums + at);
+#pragma GCC unroll 8
+          for (int r = 0; r < num_rows; ++r) y[u][r] += minimums * totals[r * groups + group];
+        }
       }
     }
 #pragma GCC unroll 4
@@ -152,11 +157,9 @@ struct Int4Tile {
     }
   }
 
-  // What the zeros take from a group.
-  Bits first_sum(std::int64_t at, std::int32_t offset) const noexcept {
-    const Bits offsets = Bits{} + static_cast<std::uint32_t>(offset);
-    if constexpr (has_zeros) return load_zeros(linear.zeros + at) * offsets;
-    return offsets;
+  // What a minimum of -8 scales takes from a group.
+  static Bits first_sum(std::int32_t offset) noexcept {
+    return has_minimums ? Bits{} : Bits{} + static_cast<std::uint32_t>(offset);
   }
 
   // Where a unit begins in an array [panels, length, 16].
@@ -177,9 +180,10 @@ void quantize_int4_rows(const Int4Linear& linear, const Int4Rows& rows, std::int
   const std::int64_t size = linear.group_size, groups = linear.in_features / size;
   for (std::int64_t group = begin * groups; group < end * groups; ++group) {
     const GroupScale found =
-        quantize_group(linear.x + group * size, size, rows.values + group * size);
+        quantize_group(linear.x + group * size, size, 127, rows.values + group * size);
     rows.scales[group] = found.scale;
-    rows.offsets[group] = linear.zeros == nullptr ? -8 * found.sum : -found.sum;
+    rows.offsets[group] = -8 * found.sum;
+    rows.totals[group] = found.scale * static_cast<float>(found.sum);
   }
 }
 
@@ -187,7 +191,7 @@ void multiply_int4(const Int4Linear& linear, const Int4Rows& rows, std::int64_t 
                    std::int64_t end) noexcept {
   // one each of integers and of fp32, and what two units of weights and scales take besides
   constexpr int registers = 3;
-  if (linear.zeros == nullptr)
+  if (linear.minimums == nullptr)
     cover<registers>(Int4Tile<false>{linear, rows}, linear.num_rows, begin, end);
   else
     cover<registers>(Int4Tile<true>{linear, rows}, linear.num_rows, begin, end);

@@ -5,9 +5,10 @@
 
 namespace weldlm::cpu {
 
-// y = x W^T + bias, with W packed in 8 bits (packed_weight.hpp). Each row of x is rounded to
-// integers of -127 to 127 with a scale of its own, and the integers are multiplied exactly, so that a
-// row of y has the same bits whatever rows stand beside it. A row with NaN or infinity gives NaN.
+// y = x W^T + bias, with W packed in 8 bits (packed_weight.hpp). Each group of x is rounded to
+// integers with a scale of its own; the integers of a group are multiplied exactly and the groups
+// added in their order, so that a row of y has the same bits whatever rows stand beside it. A row
+// with NaN or infinity gives NaN.
 struct Int8Linear {
   const float* x;              // [num_rows, in_features]
   const std::uint8_t* values;  // a packed weight
@@ -15,9 +16,13 @@ struct Int8Linear {
   const float* bias;           // [out_features] or null
   float* y;                    // [num_rows, out_features]
   std::int64_t num_rows;
-  std::int64_t in_features;  // at most 2^17, so that the sums fit in 32 bits
+  std::int64_t in_features;
   std::int64_t out_features;
 };
+
+// Neighbors along K of one row of x that share a scale where its integers are -127 to 127. Where 16
+// bits are multiplied as fast, all of a row do: 127 times a power of two then serves as well.
+constexpr std::int64_t int8_group = 64;
 
 // Bytes to work in that int8_linear() needs.
 [[nodiscard]] std::size_t int8_workspace(std::int64_t num_rows, std::int64_t in_features) noexcept;
@@ -25,7 +30,7 @@ struct Int8Linear {
 void int8_linear(const Int8Linear& linear, std::byte* workspace) noexcept;
 
 // The activations in the workspace: [num_rows, depth] integers of 8 or 16 bits, as the instruction
-// set multiplies them, and for each row a scale and 128 times the sum of its integers.
+// set multiplies them, and for each group a scale and 128 times the sum of its integers.
 struct Int8Rows {
   std::byte* values;
   float* scales;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -13,13 +14,38 @@
 #endif
 
 // Products of weights in 8 bits and quantized activations. Activation is the type of the latter,
-// Weights four neighbors along K for each channel of a unit, Sums the sums of their products.
+// Weights four neighbors along K for each channel of a unit, Sums the sums of a group's products.
 namespace weldlm::cpu {
 namespace {
 
-#if defined(__AVX512VNNI__)
+#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+
+// vpmaddubsw would saturate; with 16 bits on both sides vpmaddwd is exact.
+using Activation = std::int16_t;
+
+inline std::int64_t group_size(std::int64_t depth) noexcept {
+  return std::min<std::int64_t>(depth, 1 << 17);
+}
+
+// The most up to 15 bits for which sums of a group's products with -127 to 127 stay below 2^31.
+inline std::int32_t most_of_activations(std::int64_t depth) noexcept {
+  std::int32_t most = 127;
+  for (std::int64_t share = group_size(depth); 2 * share <= 1 << 17 && most < 127 * 256; share *= 2)
+    most *= 2;
+  return most;
+}
+
+#else
 
 using Activation = std::int8_t;
+
+inline std::int64_t group_size(std::int64_t) noexcept { return int8_group; }
+inline std::int32_t most_of_activations(std::int64_t) noexcept { return 127; }
+
+#endif
+
+#if defined(__AVX512VNNI__)
+
 constexpr int registers_per_sum = 1;
 
 struct Weights {
@@ -44,8 +70,6 @@ inline Bits total(const Sums& sums) noexcept { return (Bits)sums.quads; }
 
 #elif defined(__AVX2__)
 
-// vpmaddubsw would saturate; with 16 bits on both sides vpmaddwd is exact.
-using Activation = std::int16_t;
 constexpr int registers_per_sum = 2;
 
 struct Weights {
@@ -78,7 +102,6 @@ inline Bits total(const Sums& sums) noexcept {
 
 #else
 
-using Activation = std::int8_t;
 constexpr int registers_per_sum = 1;
 
 struct Weights {
@@ -86,7 +109,7 @@ struct Weights {
 };
 
 struct Sums {
-  std::int32_t channels[lanes] = {};
+  std::uint32_t channels[lanes] = {};
 };
 
 inline Weights load_weights(const std::uint8_t* source) noexcept { return {source}; }
@@ -94,7 +117,8 @@ inline Weights load_weights(const std::uint8_t* source) noexcept { return {sourc
 inline void add_products(Sums& sums, const Weights& weights, const Activation* four) noexcept {
   for (std::int64_t channel = 0; channel < lanes; ++channel)
     for (std::int64_t j = 0; j < 4; ++j)
-      sums.channels[channel] += weights.bytes[4 * channel + j] * four[j];
+      sums.channels[channel] +=
+          static_cast<std::uint32_t>(weights.bytes[4 * channel + j] * four[j]);
 }
 
 inline Bits total(const Sums& sums) noexcept {
@@ -117,30 +141,45 @@ struct Int8Tile {
       weights[u] = linear.values + (unit + u) / units_per_panel * (depth * panel_channels) +
                    (unit + u) % units_per_panel * (lanes * 4);
     const auto* activations = reinterpret_cast<const Activation*>(rows.values) + row * depth;
+    const std::int64_t size = group_size(depth), groups = (depth + size - 1) / size;
     // all loops over an array of sums are unrolled, since that is what keeps them in registers
-    Sums sums[num_rows][units] = {};
-    for (std::int64_t k = 0; k < depth; k += 4) {
+    Floats y[num_rows][units] = {};
+    for (std::int64_t group = 0; group < groups; ++group) {
+      const std::int64_t end = std::min((group + 1) * size, depth);
+      Sums sums[num_rows][units] = {};
+      for (std::int64_t k = group * size; k < end; k += 4) {
 #pragma GCC unroll 4
-      for (int u = 0; u < units; ++u) {
-        const Weights part = load_weights(weights[u] + k * panel_channels);
+        for (int u = 0; u < units; ++u) {
+          const Weights part = load_weights(weights[u] + k * panel_channels);
 #pragma GCC unroll 8
-        for (int r = 0; r < num_rows; ++r)
-          add_products(sums[r][u], part, activations + r * depth + k);
+          for (int r = 0; r < num_rows; ++r)
+            add_products(sums[r][u], part, activations + r * depth + k);
+        }
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < num_rows; ++r) {
+#pragma GCC unroll 4
+        for (int u = 0; u < units; ++u)
+          y[r][u] += scaled(total(sums[r][u]), (row + r) * groups + group);
       }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < num_rows; ++r) {
 #pragma GCC unroll 4
-      for (int u = 0; u < units; ++u) finish(row + r, unit + u, total(sums[r][u]));
+      for (int u = 0; u < units; ++u) finish(row + r, unit + u, y[r][u]);
     }
   }
 
-  void finish(std::int64_t row, std::int64_t unit, Bits sums) const noexcept {
+  // The sums of a group without what the 128 in each weight adds, times the group's scale.
+  Floats scaled(Bits sums, std::int64_t group) const noexcept {
+    sums -= static_cast<std::uint32_t>(rows.offsets[group]);
+    return __builtin_convertvector((Ints)sums, Floats) * rows.scales[group];
+  }
+
+  void finish(std::int64_t row, std::int64_t unit, Floats y) const noexcept {
     const std::int64_t channel = unit * lanes, count = linear.out_features - channel;
     if (count <= 0) return;
-    sums -= static_cast<std::uint32_t>(rows.offsets[row]);
-    const Floats integers = __builtin_convertvector((Ints)sums, Floats);
-    Floats y = integers * (load(linear.scales + channel) * rows.scales[row]);
+    y *= load(linear.scales + channel);
     if (linear.bias != nullptr) y += load_channels(linear.bias + channel, count);
     store_channels(linear.y + row * linear.out_features + channel, count, y);
   }
@@ -148,13 +187,19 @@ struct Int8Tile {
 
 void quantize_int8_rows(const Int8Linear& linear, const Int8Rows& rows, std::int64_t begin,
                         std::int64_t end) noexcept {
-  const std::int64_t size = linear.in_features, depth = int8_depth(size);
+  const std::int64_t in_features = linear.in_features, depth = int8_depth(in_features);
+  const std::int64_t size = group_size(depth), groups = (depth + size - 1) / size;
+  const std::int32_t most = most_of_activations(depth);
   for (std::int64_t row = begin; row < end; ++row) {
     Activation* values = reinterpret_cast<Activation*>(rows.values) + row * depth;
-    const GroupScale group = quantize_group(linear.x + row * size, size, values);
-    for (std::int64_t k = size; k < depth; ++k) values[k] = 0;
-    rows.scales[row] = group.scale;
-    rows.offsets[row] = 128 * group.sum;
+    const float* x = linear.x + row * in_features;
+    for (std::int64_t group = 0; group < groups; ++group) {
+      const std::int64_t k = group * size, count = std::min(size, in_features - k);
+      const GroupScale found = quantize_group(x + k, count, most, values + k);
+      rows.scales[row * groups + group] = found.scale;
+      rows.offsets[row * groups + group] = 128 * found.sum;
+    }
+    for (std::int64_t k = in_features; k < depth; ++k) values[k] = 0;
   }
 }
 

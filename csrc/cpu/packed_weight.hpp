@@ -10,10 +10,10 @@
 //         plus 128; K is filled up with weights 0 (bytes of 128). Scales: [panels * 16] floats.
 //   int4  [panels, K / 32, 4, 16, 4] bytes: byte (t, channel, j) of a block of 32 along K holds the
 //         weight at k = 4 t + j in its low half and the one at k = 16 + 4 t + j in its high half,
-//         each as 0 to 15. Scales: [panels, K / group_size, 16] bfloat16 bits; zeros, where a
-//         weight has any, the same as bytes, else each zero is 8.
-// Bytes are unsigned because VNNI multiplies unsigned by signed bytes, and the activation is the
-// operand that it takes from memory, thus the signed one.
+//         each as 0 to 15. Scales: [panels, K / group_size, 16] fp16; minimums, where a weight has
+//         any, the same, else each minimum is -8 scales.
+// Bytes are unsigned because vpmaddubsw and VNNI multiply unsigned by signed bytes, and the
+// activation is the operand that VNNI takes from memory, thus the signed one.
 namespace weldlm::cpu {
 
 constexpr std::int64_t panel_channels = 16;

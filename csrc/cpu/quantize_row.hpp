@@ -5,7 +5,7 @@
 
 #include "cpu/vector.hpp"
 
-// Activations as integers of -127 to 127 with one scale for a group of neighbors in a row.
+// Activations as integers with one scale for a group of neighbors in a row.
 namespace weldlm::cpu {
 namespace {
 
@@ -39,14 +39,15 @@ inline Ints round_to_ints(Floats x) noexcept {
   return __builtin_convertvector((x + round_to_integer) - round_to_integer, Ints);
 }
 
-// Writes round(x / scale) with scale = max |x| / 127. A group with a value that is not finite has
+// Writes round(x / scale) with scale = max |x| / most. A group with a value that is not finite has
 // the scale NaN; one whose values are all below 2^-100 counts as zeros.
 template <class Value>
-inline GroupScale quantize_group(const float* x, std::int64_t size, Value* values) noexcept {
+inline GroupScale quantize_group(const float* x, std::int64_t size, std::int32_t most,
+                                 Value* values) noexcept {
   using Values [[gnu::vector_size(sizeof(Value) * lanes)]] = Value;
-  const float most = magnitude(x, size);
-  const float inverse = most >= 0x1p-100f ? 127.0f / most : 0.0f;
-  const bool is_finite = most <= std::numeric_limits<float>::max();
+  const float largest = magnitude(x, size), levels = static_cast<float>(most);
+  const float inverse = largest >= 0x1p-100f ? levels / largest : 0.0f;
+  const bool is_finite = largest <= std::numeric_limits<float>::max();
   Ints sums{};
   std::int64_t i = 0;
   for (; i + lanes <= size && is_finite; i += lanes) {
@@ -67,7 +68,7 @@ inline GroupScale quantize_group(const float* x, std::int64_t size, Value* value
   }
   std::int32_t sum = 0;
   for (std::int64_t lane = 0; lane < lanes; ++lane) sum += sums[lane];
-  return {inverse == 0 ? 0.0f : most / 127.0f, sum};
+  return {inverse == 0 ? 0.0f : largest / levels, sum};
 }
 
 }  // namespace

@@ -26,8 +26,8 @@ def quantize_model(
 
     Args:
         model: one of ours.
-        weight_format: int8 (a scale for each output channel) or int4 (a scale and a zero for each
-            group along the input channels).
+        weight_format: int8 (a scale for each output channel) or int4 (a scale and a minimum for
+            each group along the input channels).
         group_size: of int4: 32, 64 or 128; a divisor of each layer's width.
 
     Returns:
@@ -44,7 +44,7 @@ def quantize_model(
 
     def quantized(layer: nn.Linear) -> nn.Module:
         weight = quantize_weight(
-            layer.weight, bits=bits, group_size=group_size, has_zeros=bits == 4
+            layer.weight, bits=bits, group_size=group_size, has_minimums=bits == 4
         )
         if layer.weight.device.type == "cpu":
             return PackedLinear(pack_quantized_weight(weight), layer.bias)

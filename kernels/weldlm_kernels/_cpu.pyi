@@ -147,7 +147,7 @@ def int8_linear(
     out_features: int,
     /,
 ) -> None:
-    """Writes y = x W^T + bias, with x rounded to 255 levels of each row.
+    """Writes y = x W^T + bias, with x rounded to integers of 8 bits or more.
 
     Args:
         x: [num_rows, in_features].
@@ -161,7 +161,7 @@ def int4_linear(
     x: int,
     values: int,
     scales: int,
-    zeros: int,
+    minimums: int,
     bias: int,
     y: int,
     num_rows: int,
@@ -173,8 +173,8 @@ def int4_linear(
     """The same with int4 panels, and x rounded to 255 levels of each group.
 
     Args:
-        scales: [panels, in_features / group_size, 16] bfloat16.
-        zeros: the same shape, uint8 (0: each is 8).
+        scales: [panels, in_features / group_size, 16] fp16.
+        minimums: the same (0: each is -8 scales).
     """
 
 def paged_attention(

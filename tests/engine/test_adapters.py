@@ -34,7 +34,7 @@ ALL = LoraSettings(rank=3, alpha=6.0, targets=("all",))
 QUANTIZED = [
     pytest.param({"bits": 8}, id="int8"),
     pytest.param({"bits": 4, "group_size": 32}, id="int4"),
-    pytest.param({"bits": 4, "group_size": 32, "has_zeros": True}, id="int4-zeros"),
+    pytest.param({"bits": 4, "group_size": 32, "has_minimums": True}, id="int4-minimums"),
 ]
 
 

@@ -17,9 +17,9 @@ def case(rows: int, bits: int, group_size: int, dtype: torch.dtype) -> Case:
     def compile_product(arch: int) -> list[Any]:
         x, bias = torch.zeros(rows, 1024, dtype=dtype), torch.zeros(256, dtype=dtype)
         weight = quantize_weight(
-            torch.zeros(256, 1024), bits=bits, group_size=group_size, has_zeros=group_size == 128
+            torch.zeros(256, 1024), bits=bits, group_size=group_size, has_minimums=group_size == 128
         )
-        parts = (weight.values, weight.scales, weight.zeros, bias, weight.group_size)
+        parts = (weight.values, weight.scales, weight.minimums, bias, weight.group_size)
         with mock.patch.object(gpu, "num_multiprocessors", return_value=MULTIPROCESSORS):
             compiled = compile_launches(arch, lambda: gpu.quantized_linear(x, *parts))
         return compiled[:1]  # the sum of the splits has no dot

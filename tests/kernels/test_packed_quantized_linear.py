@@ -1,11 +1,13 @@
 """quantized_linear with a weight packed for a CPU, on each instruction set that there is."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from weldlm_kernels import (
     PackedQuantizedWeight,
@@ -21,7 +23,7 @@ from weldlm_kernels.quantized_linear.weight import dequantize
 FORMATS: dict[str, dict[str, Any]] = {
     "int8": {"bits": 8},
     "int4-32": {"bits": 4, "group_size": 32},
-    "int4-64-zeros": {"bits": 4, "group_size": 64, "has_zeros": True},
+    "int4-64-minimums": {"bits": 4, "group_size": 64, "has_minimums": True},
     "int4-128": {"bits": 4, "group_size": 128},
 }
 ALL_FORMATS = pytest.mark.parametrize("name", FORMATS)
@@ -55,7 +57,24 @@ def weights(channels: int, depth: int, name: str) -> tuple[QuantizedWeight, Pack
 
 
 def exact_weight(weight: QuantizedWeight) -> Tensor:
-    return dequantize(weight.values, weight.scales, weight.zeros, weight.group_size, torch.float64)
+    return dequantize(
+        weight.values, weight.scales, weight.minimums, weight.group_size, torch.float64
+    )
+
+
+def rounding(weight: QuantizedWeight) -> tuple[int, int]:
+    """How many neighbors of x share a scale, and the largest integer that one becomes."""
+    if weight.bits == 4:
+        return weight.group_size, 127
+    if _cpu.instruction_set() == "avx2":
+        depth = weight.in_features
+        return depth, 127 * min(256, 2 ** int(math.log2(2**17 / (depth + -depth % 4))))
+    return 64, 127
+
+
+def in_groups(rows: Tensor, size: int) -> Tensor:
+    """[..., K] to [..., groups, size], filled up with zeros."""
+    return pad(rows, (0, -rows.shape[-1] % size)).unflatten(-1, (-1, size))
 
 
 def assert_within_bound(
@@ -63,17 +82,18 @@ def assert_within_bound(
 ) -> None:
     """Asserts what rounding of x and of fp32 can do to the product with the dequantized weight.
 
-    x is rounded to multiples of a step, max |x| / 127 of its row or group: half a step off each,
-    and 127 roundings of fp32 in x / step. The sums of integers are exact; scaling them takes three
+    x is rounded to multiples of a step, max |x| / most of its group: half a step off each, and
+    `most` roundings of fp32 in x / step. The sums of integers are exact; scaling them takes three
     roundings a group, adding G groups and a bias G + 1, each at most at the sum of magnitudes.
+    (Minimums and what they are added to are larger, by far less than what rounding x takes.)
     """
     matrix, inputs = exact_weight(weight), x.double()
-    size = weight.group_size or weight.in_features
-    groups = inputs.unflatten(-1, (-1, size))
-    steps = groups.abs().amax(dim=-1) / 127  # [rows, groups]
-    weight_sums = matrix.abs().unflatten(-1, (-1, size)).sum(dim=-1)  # [channels, groups]
+    size, most = rounding(weight)
+    groups = in_groups(inputs, size)
+    steps = groups.abs().amax(dim=-1) / most  # [rows, groups]
+    weight_sums = in_groups(matrix.abs(), size).sum(dim=-1)  # [channels, groups]
     exact, magnitude = inputs @ matrix.mT, inputs.abs() @ matrix.abs().mT
-    rounded = (0.5 + 2.0**-15) * steps @ weight_sums.mT
+    rounded = (0.5 + most * 2.0**-22) * steps @ weight_sums.mT
     if bias is not None:
         exact, magnitude = exact + bias.double(), magnitude + bias.double().abs()
     allowed = rounded + (groups.shape[-2] + 4) * 2.0**-24 * (magnitude + rounded)
@@ -193,8 +213,8 @@ def test_gradient_is_that_of_the_dequantized_weight(name: str) -> None:
 
 
 def test_operation_obeys_the_rules_of_torch_library() -> None:
-    _, packed = weights(9, 128, "int4-64-zeros")
-    parts = (packed.values, packed.scales, packed.zeros, random(9), packed.group_size, 9)
+    _, packed = weights(9, 128, "int4-64-minimums")
+    parts = (packed.values, packed.scales, packed.minimums, random(9), packed.group_size, 9)
 
     torch.library.opcheck(
         torch.ops.weldlm.packed_quantized_linear.default,
@@ -229,5 +249,7 @@ def test_scales_that_two_bytes_cannot_hold_are_refused() -> None:
     weight, _ = weights(9, 64, "int4-32")
     weight.scales[0, 0] = 1 + 2.0**-12
 
-    with pytest.raises(ValueError, match="more digits than bfloat16; expected those of quantize_w"):
+    with pytest.raises(
+        ValueError, match="scales have more digits than fp16; expected those of quantize_w"
+    ):
         pack_quantized_weight(weight)

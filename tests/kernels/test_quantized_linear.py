@@ -13,8 +13,8 @@ from weldlm_kernels.quantized_linear.weight import dequantize
 FORMATS: dict[str, dict[str, Any]] = {
     "int8": {"bits": 8},
     "int4-32": {"bits": 4, "group_size": 32},
-    "int4-64-zeros": {"bits": 4, "group_size": 64, "has_zeros": True},
-    "int4-128-zeros": {"bits": 4, "group_size": 128, "has_zeros": True},
+    "int4-64-minimums": {"bits": 4, "group_size": 64, "has_minimums": True},
+    "int4-128-minimums": {"bits": 4, "group_size": 128, "has_minimums": True},
 }
 ALL_FORMATS = pytest.mark.parametrize("name", FORMATS)
 BACKENDS = pytest.mark.parametrize("backend", ["reference", "gpu"])
@@ -30,7 +30,9 @@ def quantized(channels: int, depth: int, name: str) -> QuantizedWeight:
 
 def exact_weight(weight: QuantizedWeight) -> Tensor:
     """In fp64, where each product of an integer and a scale is exact."""
-    return dequantize(weight.values, weight.scales, weight.zeros, weight.group_size, torch.float64)
+    return dequantize(
+        weight.values, weight.scales, weight.minimums, weight.group_size, torch.float64
+    )
 
 
 def assert_within_bound(
@@ -84,7 +86,7 @@ def test_reference_is_within_the_bound(dtype: torch.dtype, name: str) -> None:
 
 
 @pytest.mark.parametrize("splits", [2, 4, 8])
-@pytest.mark.parametrize("name", ["int8", "int4-64-zeros"])
+@pytest.mark.parametrize("name", ["int8", "int4-64-minimums"])
 def test_any_split_of_the_depth_is_within_the_bound(
     monkeypatch: pytest.MonkeyPatch, name: str, splits: int
 ) -> None:
@@ -137,10 +139,8 @@ def test_quantized_weights_are_within_half_a_step(name: str) -> None:
     restored = exact_weight(weight)
 
     steps = weight.scales.double().repeat_interleave(original.numel() // weight.scales.numel())
-    # a zero is rounded too and moves a group by half a step
-    halves = 1.0 if weight.zeros is None else 2.0
     error = (restored - original).abs().flatten()
-    assert bool((error <= halves * steps / 2 * (1 + 2.0**-20)).all())
+    assert bool((error <= steps / 2 * (1 + 2.0**-20)).all())
 
 
 @pytest.mark.parametrize(("name", "most"), [("int8", 127), ("int4-32", 7)])
@@ -151,6 +151,19 @@ def test_integers_survive_the_round_trip(name: str, most: int) -> None:
     weight = quantize_weight(integers.float(), **FORMATS[name])
 
     assert torch.equal(exact_weight(weight), integers.double())
+
+
+def test_grid_of_steps_above_a_minimum_stays_as_it_is() -> None:
+    """What GGUF's Q4_1 holds: scale * integer + minimum, with both in fp16."""
+    integers = torch.randint(0, 16, (6, 256), generator=torch.Generator().manual_seed(1)).float()
+    integers[:, ::32], integers[:, 1::32] = 0, 15
+    scales, minimums = random(6, 8).abs().half().float(), random(6, 8).half().float()
+    grid = integers.unflatten(1, (8, 32)) * scales[..., None] + minimums[..., None]
+
+    weight = quantize_weight(grid.flatten(1), bits=4, group_size=32, has_minimums=True)
+
+    restored = dequantize(weight.values, weight.scales, weight.minimums, weight.group_size)
+    assert torch.equal(restored, grid.flatten(1))
 
 
 def test_bytes_hold_the_halves_of_a_group() -> None:
@@ -187,8 +200,8 @@ def test_gradient_is_that_of_the_dequantized_weight(name: str, backend: Backend)
 
 
 def test_operation_obeys_the_rules_of_torch_library() -> None:
-    weight = quantized(9, 128, "int4-64-zeros")
-    parts = (weight.values, weight.scales, weight.zeros, random(9), weight.group_size)
+    weight = quantized(9, 128, "int4-64-minimums")
+    parts = (weight.values, weight.scales, weight.minimums, random(9), weight.group_size)
 
     with interpret():
         torch.library.opcheck(
@@ -226,12 +239,13 @@ def test_second_derivative_is_refused_by_name() -> None:
     [
         (torch.zeros(2, 3, 4), {"bits": 8}, r"weight \(2, 3, 4\); expected \[N, K\]"),
         (torch.zeros(2, 64), {"bits": 2}, "bits is 2; expected 8 or 4"),
-        (torch.zeros(2, 64), {"bits": 8, "has_zeros": True}, "has_zeros is True with 8 bits"),
+        (torch.zeros(2, 64), {"bits": 8, "has_minimums": True}, "has_minimums is True with 8 bits"),
         (torch.zeros(2, 64), {"bits": 4, "group_size": 16}, "group_size is 16 for weight"),
         (torch.zeros(2, 64), {"bits": 4, "group_size": 128}, r"expected one of \(32, 64, 128\)"),
         (torch.full((2, 64), float("nan")), {"bits": 8}, "weight holds NaN or infinity"),
+        (torch.full((2, 64), 7e4), {"bits": 4, "group_size": 32}, "weight reaches 70000; expected"),
     ],
-    ids=["rank", "bits", "zeros", "group", "depth", "nan"],
+    ids=["rank", "bits", "minimums", "group", "depth", "nan", "large"],
 )
 def test_weight_that_cannot_be_quantized_is_named(
     weight: Tensor, arguments: dict[str, Any], message: str

@@ -15,14 +15,14 @@ def quantize_base(
     *,
     bits: int,
     group_size: int = 128,
-    has_zeros: bool = False,
+    has_minimums: bool = False,
     targets: tuple[str, ...] = ("all",),
 ) -> None:
     """Rounds the weights of linear layers to 8 or 4 bits, in place; they are frozen from then on.
 
     Args:
         model: adapters on the layers stay as they are, and train on.
-        bits, group_size, has_zeros: as `weldlm_kernels.quantize_weight` takes them.
+        bits, group_size, has_minimums: as `weldlm_kernels.quantize_weight` takes them.
         targets: which layers, as in `LoraSettings`.
 
     Raises:
@@ -40,7 +40,7 @@ def quantize_base(
             raise ValueError(f"{place.module} has a merged adapter; call unmerge_lora(model) first")
         try:
             weight = quantize_weight(
-                layer.weight, bits=bits, group_size=group_size, has_zeros=has_zeros
+                layer.weight, bits=bits, group_size=group_size, has_minimums=has_minimums
             )
         except ValueError as error:
             raise ValueError(f"{place.module}: {error}") from error

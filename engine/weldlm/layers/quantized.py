@@ -12,37 +12,38 @@ __all__ = ["QuantizedLinear", "QuantizedTensors"]
 
 
 class QuantizedTensors(nn.Module):
-    """The tensors of a QuantizedWeight as buffers; the scales stay in fp32 whatever the model's."""
+    """The tensors of a QuantizedWeight as buffers; what is fp32 stays so whatever the model's."""
 
     values: Tensor
     scales: Tensor
-    zeros: Tensor | None
+    minimums: Tensor | None
 
     def __init__(self, weight: QuantizedWeight) -> None:
         super().__init__()
         self.bits, self.group_size = weight.bits, weight.group_size
         self.register_buffer("values", weight.values)
         self.register_buffer("scales", weight.scales)
-        self.register_buffer("zeros", weight.zeros)
+        self.register_buffer("minimums", weight.minimums)
 
     @property
     def weight(self) -> QuantizedWeight:
         return QuantizedWeight(
             values=self.values,
             scales=self.scales,
-            zeros=self.zeros,
+            minimums=self.minimums,
             bits=self.bits,
             group_size=self.group_size,
         )
 
     def dequantized(self) -> Tensor:
         """Returns what the integers stand for, [out_features, in_features] fp32."""
-        return dequantize(self.values, self.scales, self.zeros, self.group_size)
+        return dequantize(self.values, self.scales, self.minimums, self.group_size)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        scales = self.scales
+        scales, minimums = self.scales, self.minimums
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.scales = scales.to(self.values.device)
+        self.minimums = None if minimums is None else minimums.to(self.values.device)
         return self
 
     def extra_repr(self) -> str:

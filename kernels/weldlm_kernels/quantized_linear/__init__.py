@@ -5,8 +5,11 @@ result has no error but that of the sums (integers with a scale for each channel
 2022, arXiv:2208.07339; for each group: Frantar et al. 2022, arXiv:2210.17323). There is a gradient
 for x, for adapters on a quantized base, and none for the weight.
 
-A weight packed for a CPU is multiplied in integers there, for which x is rounded: to 255 levels of
-each row with 8 bits, and of each group in a row with 4.
+A weight packed for a CPU is multiplied in integers there, for which x is rounded to 255 levels of
+each group of neighbors in a row: 64 of them with 8 bits, a group of the weight's with 4. (255
+levels of a whole row would be spent on its few largest channels: Dettmers et al. 2022.) AVX2
+without VNNI multiplies 16 bits as fast, and so rounds a row to 127 * 2^n levels of each sign beside
+8 bits, with the largest n up to 8 for which K * 2^n <= 2^17: sums then fit in 32 bits.
 """
 
 from typing import Any
@@ -55,14 +58,14 @@ def quantized_linear(
                 x,
                 weight.values,
                 weight.scales,
-                weight.zeros,
+                weight.minimums,
                 bias,
                 weight.group_size,
                 weight.out_features,
             )
         weight = weight.unpack()
     backend = choose("quantized_linear", x, ("an unpacked weight",))
-    parts = (weight.values, weight.scales, weight.zeros, bias, weight.group_size)
+    parts = (weight.values, weight.scales, weight.minimums, bias, weight.group_size)
     if backend == "reference":
         return reference.quantized_linear(x, *parts)
     return _quantized_linear(x, *parts, backend)  # type: ignore[no-any-return]
@@ -96,13 +99,13 @@ def _forward(
     x: Tensor,
     values: Tensor,
     scales: Tensor,
-    zeros: Tensor | None,
+    minimums: Tensor | None,
     bias: Tensor | None,
     group_size: int,
     backend: Any,
 ) -> Tensor:
     return implementation("quantized_linear", backend).quantized_linear(  # type: ignore[no-any-return]
-        x, values, scales, zeros, bias, group_size
+        x, values, scales, minimums, bias, group_size
     )
 
 
@@ -111,19 +114,19 @@ def _forward_fake(x: Tensor, values: Tensor, *_: Any) -> Tensor:
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, values, scales, zeros, _, ctx.group_size, _ = inputs
-    ctx.save_for_backward(values, scales, zeros)
+    _, values, scales, minimums, _, ctx.group_size, _ = inputs
+    ctx.save_for_backward(values, scales, minimums)
 
 
 @once_differentiable
 def _backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-    values, scales, zeros = ctx.saved_tensors
-    grad_x = reference.quantized_linear_backward(grad_y, values, scales, zeros, ctx.group_size)
+    values, scales, minimums = ctx.saved_tensors
+    grad_x = reference.quantized_linear_backward(grad_y, values, scales, minimums, ctx.group_size)
     return grad_x, None, None, None, None, None, None
 
 
 _forward_op = register(
-    "quantized_linear(Tensor x, Tensor values, Tensor scales, Tensor? zeros, Tensor? bias,"
+    "quantized_linear(Tensor x, Tensor values, Tensor scales, Tensor? minimums, Tensor? bias,"
     " int group_size, str backend) -> Tensor",
     _forward,
     _forward_fake,
@@ -135,13 +138,13 @@ def _packed_forward(
     x: Tensor,
     values: Tensor,
     scales: Tensor,
-    zeros: Tensor | None,
+    minimums: Tensor | None,
     bias: Tensor | None,
     group_size: int,
     out_features: int,
 ) -> Tensor:
     return implementation("quantized_linear", "cpu").quantized_linear(  # type: ignore[no-any-return]
-        x, values, scales, zeros, bias, group_size, out_features
+        x, values, scales, minimums, bias, group_size, out_features
     )
 
 
@@ -149,7 +152,7 @@ def _packed_fake(
     x: Tensor,
     values: Tensor,
     scales: Tensor,
-    zeros: Tensor | None,
+    minimums: Tensor | None,
     bias: Tensor | None,
     group_size: int,
     out_features: int,
@@ -158,32 +161,32 @@ def _packed_fake(
 
 
 def _packed_setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, values, scales, zeros, _, ctx.group_size, ctx.out_features = inputs
+    x, values, scales, minimums, _, ctx.group_size, ctx.out_features = inputs
     ctx.in_features = x.shape[-1]
-    ctx.save_for_backward(values, scales, zeros)
+    ctx.save_for_backward(values, scales, minimums)
 
 
 @once_differentiable
 def _packed_backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-    values, scales, zeros = ctx.saved_tensors
+    values, scales, minimums = ctx.saved_tensors
     weight = PackedQuantizedWeight(
         values=values,
         scales=scales,
-        zeros=zeros,
+        minimums=minimums,
         bits=4 if ctx.group_size else 8,
         group_size=ctx.group_size,
         out_features=ctx.out_features,
         in_features=ctx.in_features,
     ).unpack()
     grad_x = reference.quantized_linear_backward(
-        grad_y, weight.values, weight.scales, weight.zeros, weight.group_size
+        grad_y, weight.values, weight.scales, weight.minimums, weight.group_size
     )
     return grad_x, None, None, None, None, None, None
 
 
 _packed_op = register(
-    "packed_quantized_linear(Tensor x, Tensor values, Tensor scales, Tensor? zeros, Tensor? bias,"
-    " int group_size, int out_features) -> Tensor",
+    "packed_quantized_linear(Tensor x, Tensor values, Tensor scales, Tensor? minimums,"
+    " Tensor? bias, int group_size, int out_features) -> Tensor",
     _packed_forward,
     _packed_fake,
 )

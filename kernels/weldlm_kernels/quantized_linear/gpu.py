@@ -88,7 +88,7 @@ def quantized_linear_int4_kernel(
     x_ptr,  # [rows, K]
     values_ptr,  # [N, K / 2] uint8
     scales_ptr,  # [N, K / GROUP]
-    zeros_ptr,  # [N, K / GROUP] uint8 or None
+    minimums_ptr,  # [N, K / GROUP] or None
     bias_ptr,  # [N] or None
     y_ptr,  # [rows, N], or fp32 [SPLITS, rows, N]
     rows,
@@ -125,12 +125,12 @@ def quantized_linear_int4_kernel(
         low_x = load_rows(x_ptr, row, is_row, K, k, is_byte)
         high_x = load_rows(x_ptr, row, is_row, K, k + HALF, is_byte)
         low, high = w & 15, (w >> 4) & 15
-        if zeros_ptr is not None:
-            zeros = tl.load(zeros_ptr + group_row + group, mask=is_channel, other=0)
-            zeros = zeros.to(tl.int8)[:, None]
-            low, high = low - zeros, high - zeros
-        else:
+        if minimums_ptr is None:
             low, high = low - 8, high - 8
+        else:
+            minimums = tl.load(minimums_ptr + group_row + group, mask=is_channel, other=0.0)
+            sums = tl.sum(low_x.to(tl.float32) + high_x.to(tl.float32), axis=0)
+            acc += minimums[:, None] * sums[None, :]
         part = tl.dot(to_dtype(low, low_x.dtype), low_x, input_precision="ieee")
         part = tl.dot(to_dtype(high, high_x.dtype), high_x, part, input_precision="ieee")
         acc += part * scales[:, None]
@@ -224,7 +224,7 @@ def quantized_linear(
     x: Tensor,
     values: Tensor,
     scales: Tensor,
-    zeros: Tensor | None,
+    minimums: Tensor | None,
     bias: Tensor | None,
     group_size: int,
 ) -> Tensor:
@@ -259,10 +259,10 @@ def quantized_linear(
         if group_size == 0:
             quantized_linear_int8_kernel[grid](**arguments, BLOCK_K=tile.depth)
         else:
-            zeros = None if zeros is None else zeros.contiguous()
+            minimums = None if minimums is None else minimums.contiguous()
             quantized_linear_int4_kernel[grid](
                 **arguments,
-                zeros_ptr=zeros,
+                minimums_ptr=minimums,
                 stride_values_channel=depth // 2,
                 GROUP=group_size,
                 DEPTH=tile.depth // 2,

@@ -11,9 +11,8 @@ from torch import Tensor
 from weldlm_kernels.panels import by_channel, by_panel, padded
 from weldlm_kernels.quantized_linear.weight import QuantizedWeight
 
-__all__ = ["MAX_IN_FEATURES", "PackedQuantizedWeight", "pack_quantized_weight"]
+__all__ = ["PackedQuantizedWeight", "pack_quantized_weight"]
 
-MAX_IN_FEATURES = 2**17  # sums of products of 8 bits then fit in 32
 _BLOCK = 32  # neighbors along K whose halves share bytes
 _QUAD = 4  # neighbors along K that are multiplied at once
 
@@ -23,8 +22,8 @@ class PackedQuantizedWeight:
     """A QuantizedWeight [N, K] that `quantized_linear` takes on a CPU, with integer products."""
 
     values: Tensor  # [panels, K / 4, 16, 4] uint8, or [panels, K / 32, 4, 16, 4] with 4 bits
-    scales: Tensor  # [panels * 16] fp32, or [panels, K / group_size, 16] bfloat16 with 4 bits
-    zeros: Tensor | None  # [panels, K / group_size, 16] uint8, or None
+    scales: Tensor  # [panels * 16] fp32, or [panels, K / group_size, 16] fp16 with 4 bits
+    minimums: Tensor | None  # [panels, K / group_size, 16] fp16, or None
     bits: int  # 8 or 4
     group_size: int  # of 4 bits; 0 with 8
     out_features: int  # N
@@ -36,15 +35,17 @@ class PackedQuantizedWeight:
         if self.bits == 8:
             bytes_by_channel = by_channel(self.values).flatten(1)[:num_channels, :depth]
             values = (bytes_by_channel.short() - 128).to(torch.int8)
-            scales, zeros = self.scales[:num_channels], None
+            scales, minimums = self.scales[:num_channels], None
         else:
             values = _from_blocks(_block_channels(self.values), self.group_size)[:num_channels]
             scales = by_channel(self.scales)[:num_channels].float()
-            zeros = None if self.zeros is None else by_channel(self.zeros)[:num_channels]
+            minimums = self.minimums
+            if minimums is not None:
+                minimums = by_channel(minimums)[:num_channels].float()
         return QuantizedWeight(
             values=values.contiguous(),
             scales=scales.contiguous(),
-            zeros=None if zeros is None else zeros.contiguous(),
+            minimums=None if minimums is None else minimums.contiguous(),
             bits=self.bits,
             group_size=self.group_size,
         )
@@ -54,22 +55,24 @@ def pack_quantized_weight(weight: QuantizedWeight) -> PackedQuantizedWeight:
     """Packs a weight for `quantized_linear` on a CPU.
 
     Raises:
-        ValueError: the weight is not on a CPU, is too deep, or has 4 bits and scales that are no
-            bfloat16 numbers (those from `quantize_weight` are).
+        ValueError: the weight is not on a CPU, or has 4 bits and scales or minimums that are
+            no fp16 numbers (those from `quantize_weight` are).
     """
     _check(weight)
     if weight.bits == 8:
         integers = weight.values.short() + 128
         values = by_panel(padded(integers, _QUAD, fill=128).to(torch.uint8).unflatten(1, (-1, 4)))
-        scales, zeros = padded(weight.scales[:, None]).flatten(), None
+        scales, minimums = padded(weight.scales[:, None]).flatten(), None
     else:
         values = _to_blocks(padded(weight.values), weight.group_size)
-        scales = by_panel(padded(weight.scales)).to(torch.bfloat16)
-        zeros = None if weight.zeros is None else by_panel(padded(weight.zeros))
+        scales = by_panel(padded(weight.scales)).half()
+        minimums = weight.minimums
+        if minimums is not None:
+            minimums = by_panel(padded(minimums)).half()
     return PackedQuantizedWeight(
         values=values,
         scales=scales,
-        zeros=zeros,
+        minimums=minimums,
         bits=weight.bits,
         group_size=weight.group_size,
         out_features=weight.out_features,
@@ -108,12 +111,10 @@ def _block_channels(panels: Tensor) -> Tensor:
 def _check(weight: QuantizedWeight) -> None:
     if weight.values.device.type != "cpu":
         raise ValueError(f"the weight is on {weight.values.device}; expected the CPU: .cpu() it")
-    if weight.in_features > MAX_IN_FEATURES:
-        raise ValueError(
-            f"the weight has {weight.in_features} input channels; expected at most "
-            f"{MAX_IN_FEATURES}: split it"
-        )
-    if weight.bits == 4 and not torch.equal(weight.scales.bfloat16().float(), weight.scales):
-        raise ValueError(
-            "the scales have more digits than bfloat16; expected those of quantize_weight"
-        )
+    if weight.bits == 8:
+        return
+    for name, numbers in (("scales", weight.scales), ("minimums", weight.minimums)):
+        if numbers is not None and not torch.equal(numbers.half().float(), numbers):
+            raise ValueError(
+                f"the {name} have more digits than fp16; expected those of quantize_weight"
+            )

@@ -32,7 +32,7 @@ struct Problem {
       : size(size), x(at(size.rows * size.depth)), bias(at(size.channels)) {
     std::mt19937 random(static_cast<unsigned>(size.depth + size.channels));
     for (std::size_t i = 0; i < x.size(); ++i)
-      x[i] = i % 32 == 0 || i % at(size.depth) == 0 ? 127 : static_cast<int>(random() % 255) - 127;
+      x[i] = i % at(size.depth) % 32 == 0 ? 127 : static_cast<int>(random() % 255) - 127;
     for (float& value : bias) value = static_cast<float>(random() % 9);
     for (Index i = 0; i < size.channels * size.depth; ++i)
       weight.push_back(static_cast<int>(random() % at(2 * most + 1)) - most);
@@ -93,10 +93,10 @@ void int8_is_exact(Size size) {
   problem.check_result(y);
 }
 
-void int4_is_exact(Size size, Index group_size, bool has_zeros) {
+void int4_is_exact(Size size, Index group_size, bool has_minimums) {
   const Problem problem(size, 7);
   const Index panels = panel_count(size.channels), groups = size.depth / group_size;
-  const int zero = has_zeros ? 7 : 8;
+  const int zero = has_minimums ? 7 : 8;
   std::vector<std::uint8_t> values;
   for (Index panel = 0; panel < panels; ++panel)
     for (Index block = 0; block < size.depth; block += 32)
@@ -107,12 +107,12 @@ void int4_is_exact(Size size, Index group_size, bool has_zeros) {
             const int high = problem.integer(panel * 16 + channel, block + 16 + quad + j) + zero;
             values.push_back(static_cast<std::uint8_t>(low | high << 4));
           }
-  const std::vector<std::uint16_t> scales(Problem::at(panels * groups * 16), 0x3f00);  // 0.5
-  const std::vector<std::uint8_t> zeros(scales.size(), static_cast<std::uint8_t>(zero));
+  const std::vector<std::uint16_t> scales(Problem::at(panels * groups * 16), 0x3800);  // 0.5
+  const std::vector<std::uint16_t> minimums(scales.size(), 0xc300);  // -3.5
   const auto y = std::make_unique<float[]>(Problem::at(size.rows * size.channels));
   const auto workspace =
       std::make_unique<std::byte[]>(int4_workspace(size.rows, size.depth, group_size));
-  int4_linear({problem.x.data(), values.data(), scales.data(), has_zeros ? zeros.data() : nullptr,
+  int4_linear({problem.x.data(), values.data(), scales.data(), has_minimums ? minimums.data() : nullptr,
                problem.bias.data(), y.get(), size.rows, size.depth, size.channels, group_size},
               workspace.get());
   problem.check_result(y);
