@@ -93,7 +93,7 @@ IMPORT_ORDER = (
         "bench",
         "loss_curve",
     ),
-    ("evaluate", "bias"),
+    ("evaluate", "bias", "cost"),
     ("demo", "doctor"),
     ("cli",),
     ("__main__",),

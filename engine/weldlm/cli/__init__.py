@@ -19,6 +19,7 @@ from weldlm.cli.bench import bench
 from weldlm.cli.bias import bias
 from weldlm.cli.chat import chat
 from weldlm.cli.convert import convert
+from weldlm.cli.cost import cost
 from weldlm.cli.demo import demo
 from weldlm.cli.doctor import doctor
 from weldlm.cli.encoders import classify, embed, fill_mask
@@ -103,6 +104,7 @@ _COMMANDS = (
     evaluate,
     bias,
     info,
+    cost,
     convert,
     bench,
     backends,
