@@ -21,6 +21,8 @@ class StartReport:
     tokens_per_step: float  # of the first step; others differ where rows are examples
     device: str
     resumed_from: Path | None
+    flops: float = 0.0  # floating-point operations of the steps to come, about
+    memory_bytes: int = 0  # of the device, at least
 
 
 @dataclass(frozen=True, slots=True)

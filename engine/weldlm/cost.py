@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from weldlm.config import ModelConfig
 from weldlm.generation import generate
 from weldlm.heads import HEADS, CausalLM, MaskedLM, Model, Seq2SeqLM, language_head
-from weldlm.memory import cache_bytes, training_bytes
+from weldlm.memory import cache_bytes, require_memory, training_bytes
 from weldlm.optim import build_optimizer
 from weldlm.packing import PackedBatch
 from weldlm.precision import Dtype, autocast
@@ -115,12 +115,20 @@ def measure_rates(
         seconds: of training, and of generation.
 
     Raises:
-        ValueError: the length is below 2 or beyond the model's context.
+        ValueError: the length is below 2 or beyond the model's context, or a step does not fit
+            into memory.
     """
     if not 2 <= length <= config.context_length and config.positions != "relative":
         raise ValueError(
             f"length is {length}; expected 2 to {config.context_length}, the model's context_length"
         )
+    size = 4 if dtype == "float32" else 2
+    require_memory(
+        training_bytes(config, TrainSettings(steps=1), rows * length, bytes_of_number=size),
+        f"a step of {rows} rows of {length} tokens",
+        advice="measure fewer or shorter rows, or a smaller model",
+        device=device,
+    )
     torch.manual_seed(0)
     model: Model = HEADS[language_head(config)](config).to(device)
     optimizer = build_optimizer(model, TrainSettings(steps=1))
@@ -168,9 +176,7 @@ def _quantized_bytes(layer: nn.Linear, bits: int) -> int:
     """From a few rows of the format itself; as fp32 where the width does not take it."""
     outputs, inputs = layer.weight.shape
     try:
-        sample = quantize_weight(
-            torch.zeros(_ROWS_OF_SAMPLE, inputs), bits=bits, group_size=32, has_zeros=bits == 4
-        )
+        sample = quantize_weight(torch.zeros(_ROWS_OF_SAMPLE, inputs), bits=bits, group_size=32)
     except ValueError:
         return 4 * outputs * inputs
     parts = (getattr(sample, field.name) for field in fields(sample))

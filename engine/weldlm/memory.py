@@ -95,7 +95,7 @@ def require_training_memory(
     device: torch.device | str,
     *,
     num_tokens: int | None = None,
-) -> None:
+) -> int:
     """Refuses a run that cannot fit.
 
     Args:
@@ -103,6 +103,9 @@ def require_training_memory(
         settings: of the run.
         device: that trains.
         num_tokens: of its largest micro-batch; of micro_batch_rows rows where None.
+
+    Returns:
+        What it takes of the device at least, in bytes.
 
     Raises:
         ValueError: it does not.
@@ -114,8 +117,9 @@ def require_training_memory(
     is_half = settings.dtype in ("bfloat16", "float16") or (
         settings.dtype == "auto" and has_fast_bfloat16(torch.device(device))
     )
+    needed = training_bytes(config, settings, num_tokens, bytes_of_number=2 if is_half else 4)
     require_memory(
-        training_bytes(config, settings, num_tokens, bytes_of_number=2 if is_half else 4),
+        needed,
         f"training {config.num_parameters:,} parameters on {what} tokens at a time",
         device=device,
         advice="lower context_length, row_length, rows_per_step or micro_batch_rows, set "
@@ -126,6 +130,7 @@ def require_training_memory(
         f"a step of {settings.rows_per_step:,} rows of {row_length:,} tokens",
         advice="lower rows_per_step or row_length",
     )
+    return needed
 
 
 def require_table_memory(config: ModelConfig) -> None:

@@ -119,7 +119,8 @@ def _describe_start(report: StartReport) -> str:
     how = f"resumed from {report.resumed_from}, " if report.resumed_from else ""
     return (
         f"{how}{report.num_parameters:,} parameters on {report.device} in {settings.dtype}, steps "
-        f"{report.first_step} to {report.num_steps} of {report.tokens_per_step:,.0f} tokens"
+        f"{report.first_step} to {report.num_steps} of {report.tokens_per_step:,.0f} tokens: about "
+        f"{report.flops:.2g} operations, at least {report.memory_bytes / 2**30:.2f} GiB"
     )
 
 

@@ -93,6 +93,7 @@ class Trainer:
         self.judge = judge
         self.out = Path(out)
         self.callbacks = tuple(callbacks)
+        self._memory_bytes = 0
         self._check()
 
     def fit(self, *, resume: bool | Literal["auto"] = False) -> TrainResult:
@@ -295,12 +296,13 @@ class Trainer:
                 )
             data.check(self.model.config)
             is_labelled = isinstance(data, ExampleBatches)
-            require_training_memory(
+            needed = require_training_memory(
                 self.model.config,
                 self.settings,
                 self._device,
                 num_tokens=data.most_tokens if is_labelled else None,
             )
+            self._memory_bytes = max(self._memory_bytes, needed)
 
     def _tokens_of_first_step(self, state: RunState) -> int:
         batches = self._train_data(state.settings).micro_batches(state.step)
@@ -319,14 +321,19 @@ class Trainer:
     def _tell_start(
         self, state: RunState, checkpoint: Path | None, callbacks: Sequence[Callback]
     ) -> None:
+        settings, config = state.settings, self.model.config
+        num_steps, num_tokens = settings.steps or 0, self._tokens_of_first_step(state)
+        flops_per_token = config.flops_per_token(settings.row_length or config.context_length)
         report = StartReport(
-            settings=state.settings,
+            settings=settings,
             first_step=state.step,
-            num_steps=state.settings.steps or 0,
+            num_steps=num_steps,
             num_parameters=sum(weight.numel() for weight in self.model.parameters()),
-            tokens_per_step=self._tokens_of_first_step(state),
+            tokens_per_step=num_tokens,
             device=str(self._device),
             resumed_from=checkpoint,
+            flops=float(flops_per_token * num_tokens * (num_steps - state.step)),
+            memory_bytes=self._memory_bytes,
         )
         for callback in callbacks:
             callback.on_start(report)

@@ -41,6 +41,8 @@ def run(callback: Callback, steps: list[StepReport], *, signal_number: int | Non
             tokens_per_step=48,
             device="cpu",
             resumed_from=None,
+            flops=1.5e15,
+            memory_bytes=3 << 28,
         )
     )
     for step in steps:
@@ -65,7 +67,8 @@ def test_plain_lines_say_all_that_happens() -> None:
     run(PlainProgress(stream), [step_report(100)], signal_number=2)
 
     assert stream.getvalue().splitlines() == [
-        "12,345 parameters on cpu in float32, steps 0 to 4000 of 48 tokens",
+        "12,345 parameters on cpu in float32, steps 0 to 4000 of 48 tokens: about 1.5e+15 "
+        "operations, at least 0.75 GiB",
         "step 100/4000  loss 1.2346  24 tokens/s  2:10:00 left",
         "step 100  validation loss 2.5000  0.7500 bits/byte",
         "saved out/checkpoint-100",

@@ -59,7 +59,6 @@ def cost(
       weldlm cost run/model --tokens 5e9 --watts 65
     """
     from weldlm.cost import measure_rates, model_cost
-    from weldlm.memory import require_memory
     from weldlm.precision import resolve_dtype
 
     if tokens <= 0 or rows < 1 or (watts is not None and watts <= 0):
@@ -74,12 +73,6 @@ def cost(
     products = resolve_dtype(dtype, torch.device(device))
     rates = None
     if measure:
-        require_memory(
-            found.training_bytes["float32" if products == "float32" else "bfloat16"],
-            f"a step of {rows} rows",
-            advice="give --no-measure, or fewer --rows",
-            device=device,
-        )
         click.echo("measuring for some seconds ...", err=True)
         rates = measure_rates(config, length=length, rows=rows, device=device, dtype=products)
     estimate = _estimate(rates, tokens, watts)
