@@ -6,6 +6,7 @@ call takes. The package knows nothing of models and can be used alone.
 """
 
 from weldlm_kernels.attention import attention
+from weldlm_kernels.attention.probabilities import attention_probabilities
 from weldlm_kernels.backend import Choice, explain, use_backend
 from weldlm_kernels.gated_mlp import activate, activate_gated
 from weldlm_kernels.layer_norm import layer_norm
@@ -34,6 +35,7 @@ __all__ = [
     "activate",
     "activate_gated",
     "attention",
+    "attention_probabilities",
     "explain",
     "layer_norm",
     "linear",

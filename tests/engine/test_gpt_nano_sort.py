@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tests.engine.real_data import data_path
 from weldlm.heads import CausalLM
+from weldlm.inspect import Sample, attention_maps
 from weldlm.packing import PackedBatch
 from weldlm.weights import load_pretrained
 
@@ -127,3 +128,12 @@ def test_intermediate_values_are_those_of_the_dump(
     ours = found[name].reshape(-1, *expected[name].shape[1:])[: len(expected[name])]
 
     torch.testing.assert_close(ours, expected[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("row", range(3))
+def test_attention_maps_of_the_first_layer_are_those_of_the_dump(
+    row: int, model: CausalLM, expected: dict[str, Tensor]
+) -> None:
+    maps = attention_maps(model, Sample(expected["idx"][row].long()))["self"]
+
+    torch.testing.assert_close(maps[0], expected["attSm"][row], rtol=1e-5, atol=1e-6)

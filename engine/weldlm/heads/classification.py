@@ -48,7 +48,9 @@ class _Classifier(Model):
 
     def _features(self, batch: PackedBatch) -> Tensor:
         """What the classifier sees: a row a token."""
-        hidden: Tensor = self.transformer(batch)
+        return self._pooled(self.transformer(batch))
+
+    def _pooled(self, hidden: Tensor) -> Tensor:
         return hidden if self.pooler is None else self.pooler(hidden)
 
 
@@ -62,12 +64,16 @@ class _SequenceHead(_Classifier):
 
     def _features(self, batch: PackedBatch) -> Tensor:
         """What the classifier sees: a row a sequence."""
-        pooled = pool(self.transformer(batch), batch, self.config.pooling)
-        return pooled if self.pooler is None else self.pooler(pooled)
+        return self._pooled(pool(self.transformer(batch), batch, self.config.pooling))
 
     def logits(self, batch: PackedBatch) -> Tensor:
         """Returns the scores of the labels, [B, num_labels]."""
-        return self.classifier(self._features(batch))  # type: ignore[no-any-return]
+        return self.scores(self.transformer(batch), batch)
+
+    def scores(self, hidden: Tensor, batch: PackedBatch) -> Tensor:
+        """Returns the scores of the labels from hidden states [T, hidden_size]."""
+        pooled = pool(hidden, batch, self.config.pooling)
+        return self.classifier(self._pooled(pooled))  # type: ignore[no-any-return]
 
 
 class SequenceClassifier(_SequenceHead):
@@ -129,7 +135,11 @@ class TokenClassifier(_Classifier):
 
     def logits(self, batch: PackedBatch) -> Tensor:
         """Returns the scores of the labels, [T, num_labels]."""
-        return self.classifier(self._features(batch))  # type: ignore[no-any-return]
+        return self.scores(self.transformer(batch))
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        """Returns the scores of the labels from hidden states [T, hidden_size]."""
+        return self.classifier(self._pooled(hidden))  # type: ignore[no-any-return]
 
 
 class QuestionAnswerer(_Classifier):

@@ -48,7 +48,8 @@ class VocabularyModel(Model):
     def _projection(self, hidden: Tensor, labels: Tensor) -> Projection:
         return Projection(self._scaled(hidden), self.head_weight, self.head_bias, labels)
 
-    def _scores(self, hidden: Tensor) -> Tensor:
+    def scores(self, hidden: Tensor) -> Tensor:
+        """Returns the scores of tokens from normalized hidden states, [N, vocab_size]."""
         logits = functional.linear(self._scaled(hidden), self.head_weight, self.head_bias)
         softcap = self.config.logits_softcap
         return logits if softcap is None else softcap * torch.tanh(logits / softcap)
@@ -94,14 +95,14 @@ class CausalLM(VocabularyModel):
 
     def logits(self, batch: PackedBatch, cache: Cache | None = None) -> Tensor:
         """Returns the scores of the next token after every token, [T, vocab_size]."""
-        return self._scores(self.transformer(batch, cache))
+        return self.scores(self.transformer(batch, cache))
 
     def next_token_logits(self, batch: PackedBatch, cache: Cache | None = None) -> Tensor:
         """Returns the scores of the token after each sequence, [B, vocab_size].
 
         Every sequence of the batch holds at least one token.
         """
-        return self._scores(self.transformer(batch, cache)[batch.offsets[1:].long() - 1])
+        return self.scores(self.transformer(batch, cache)[batch.offsets[1:].long() - 1])
 
 
 class MaskedLM(VocabularyModel):
@@ -141,7 +142,11 @@ class MaskedLM(VocabularyModel):
 
     def logits(self, batch: PackedBatch) -> Tensor:
         """Returns the scores of what stands at each place, [T, vocab_size]."""
-        return self._scores(self._transformed(self.transformer(batch)))
+        return self.scores(self.transformer(batch))
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        """Returns the scores of tokens from hidden states, [N, vocab_size]."""
+        return super().scores(self._transformed(hidden))
 
     def _transformed(self, hidden: Tensor) -> Tensor:
         return hidden if self.transform is None else self.transform(hidden)

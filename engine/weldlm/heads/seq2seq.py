@@ -50,7 +50,7 @@ class Seq2SeqLM(VocabularyModel):
 
     def logits(self, source: PackedBatch, target: PackedBatch) -> Tensor:
         """Returns the scores of the next token after every token of `target`, [T, vocab_size]."""
-        return self._scores(self.decoder(target, memory=self._read(source)))
+        return self.scores(self.decoder(target, memory=self._read(source)))
 
     def encode(self, source: PackedBatch) -> Memory:
         """Returns what decoding needs of the sources, with keys and values computed once."""
@@ -69,7 +69,7 @@ class Seq2SeqLM(VocabularyModel):
             cache: takes the new tokens in.
         """
         hidden = self.decoder(target, cache, memory)
-        return self._scores(hidden[target.offsets[1:].long() - 1])
+        return self.scores(hidden[target.offsets[1:].long() - 1])
 
     def _read(self, source: PackedBatch) -> Memory:
         return Memory(self.encoder(source), source.offsets, source.max_length)

@@ -8,7 +8,7 @@ from weldlm.config import ModelConfig
 from weldlm.layers.context import LayerContext, Memory, Pages
 from weldlm.layers.norm import build_norm
 from weldlm.packing import PackedBatch
-from weldlm_kernels import attention, paged_attention, rotary
+from weldlm_kernels import attention, attention_probabilities, paged_attention, rotary
 
 __all__ = ["Attention", "CrossAttention"]
 
@@ -34,16 +34,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, context: LayerContext) -> Tensor:
         q, k, v = self._heads(x, context)
-        batch, cache = context.batch, context.cache
-        options: dict[str, Any] = {
-            "is_causal": self.is_causal,
-            "window": self.window,
-            "scale": self.scale,
-            "relative_bias": context.relative_bias,
-            "relative_bias_max_distance": self.relative_max_distance,
-            "relative_bias_is_bidirectional": not self.is_causal,
-            "softcap": self.softcap,
-        }
+        batch, cache, options = context.batch, context.cache, self._options(context)
         if cache is not None:
             out = _attend_pages(q, cache.append(self.layer, k, v), batch, options)
         else:
@@ -58,6 +49,25 @@ class Attention(nn.Module):
                 **options,
             )
         return self.out(out.flatten(1))  # type: ignore[no-any-return]
+
+    def probabilities(self, x: Tensor, context: LayerContext) -> list[Tensor]:
+        """Materializes what `forward` weighs the values by: [H, T, T] of each sequence, fp32."""
+        q, k, _ = self._heads(x, context)
+        offsets = context.batch.offsets
+        return attention_probabilities(
+            q, k, q_offsets=offsets, k_offsets=offsets, **self._options(context)
+        )
+
+    def _options(self, context: LayerContext) -> dict[str, Any]:
+        return {
+            "is_causal": self.is_causal,
+            "window": self.window,
+            "scale": self.scale,
+            "relative_bias": context.relative_bias,
+            "relative_bias_max_distance": self.relative_max_distance,
+            "relative_bias_is_bidirectional": not self.is_causal,
+            "softcap": self.softcap,
+        }
 
     def _heads(self, x: Tensor, context: LayerContext) -> tuple[Tensor, Tensor, Tensor]:
         """q [T, H, D], k and v [T, Hkv, D], with positions where they are rotary."""
@@ -97,12 +107,10 @@ class CrossAttention(nn.Module):
         return k, v
 
     def forward(self, x: Tensor, context: LayerContext) -> Tensor:
-        memory = context.memory
-        if memory is None:
-            raise ValueError("a decoder with cross-attention was called without encoder states")
+        memory = _memory(context)
         k, v = self._memorized(memory)
         out, _ = attention(
-            self.q(x).unflatten(-1, (-1, self.head_dim)),
+            self._queries(x),
             k,
             v,
             q_offsets=context.batch.offsets,
@@ -114,10 +122,31 @@ class CrossAttention(nn.Module):
         )
         return self.out(out.flatten(1))  # type: ignore[no-any-return]
 
+    def probabilities(self, x: Tensor, context: LayerContext) -> list[Tensor]:
+        """Materializes what `forward` weighs the values by: [H, T, S] of each pair, fp32."""
+        memory = _memory(context)
+        return attention_probabilities(
+            self._queries(x),
+            self._memorized(memory)[0],
+            q_offsets=context.batch.offsets,
+            k_offsets=memory.offsets,
+            is_causal=False,
+            scale=self.scale,
+        )
+
+    def _queries(self, x: Tensor) -> Tensor:
+        return self.q(x).unflatten(-1, (-1, self.head_dim))  # type: ignore[no-any-return]
+
     def _memorized(self, memory: Memory) -> tuple[Tensor, Tensor]:
         if memory.keys_and_values:
             return memory.keys_and_values[self.layer]
         return self.keys_and_values(memory.states)
+
+
+def _memory(context: LayerContext) -> Memory:
+    if context.memory is None:
+        raise ValueError("a decoder with cross-attention was called without encoder states")
+    return context.memory
 
 
 def _attend_pages(q: Tensor, pages: Pages, batch: PackedBatch, options: dict[str, Any]) -> Tensor:

@@ -11,7 +11,7 @@ from weldlm_kernels.attention import dropout
 from weldlm_kernels.attention.offsets import read_offsets
 from weldlm_kernels.attention.options import Options
 
-__all__ = ["RelativeBias", "attend", "attention"]
+__all__ = ["RelativeBias", "attend", "attention", "probabilities"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,26 +75,34 @@ def attend(
     num_keys, num_kv_heads, _ = k.shape
     if num_keys == 0:
         return q.new_zeros(num_queries, num_heads, v.shape[2]), _no_lse(q, num_queries)
-    group = num_heads // num_kv_heads
     # softmax in at least fp32: in 16 bits the sum over keys loses small probabilities
     precision = torch.promote_types(q.dtype, torch.float32)
-    q, k, v = q.to(precision), k.to(precision), v.to(precision)
-    k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-    distance = _distance(num_queries, num_keys, q.device)
-    scores = torch.einsum("t h d, s h d -> h t s", q, k) * options.scale
-    scores = _hide(_cap(_add_biases(scores, distance, options), options), distance, options)
-    lse = torch.logsumexp(scores, dim=-1)  # [H, T]
-    # a row without a visible key has lse = -inf, which would give exp(nan)
-    shift = torch.where(torch.isinf(lse), torch.zeros_like(lse), lse)
-    probabilities = torch.exp(scores - shift.unsqueeze(-1))
+    weights, lse = probabilities(q.to(precision), k.to(precision), options)
     if options.dropout_seed is not None:
         q_tokens = torch.arange(q_start, q_start + num_queries, device=q.device)
         k_tokens = torch.arange(k_start, k_start + num_keys, device=q.device)
         is_kept = dropout.kept(
             options.dropout_p, options.dropout_seed, num_heads, q_tokens, k_tokens
         )
-        probabilities = probabilities * is_kept / (1.0 - options.dropout_p)
-    return torch.einsum("h t s, s h d -> t h d", probabilities, v), lse
+        weights = weights * is_kept / (1.0 - options.dropout_p)
+    v = v.to(precision).repeat_interleave(num_heads // num_kv_heads, dim=1)
+    return torch.einsum("h t s, s h d -> t h d", weights, v), lse
+
+
+def probabilities(q: Tensor, k: Tensor, options: Options) -> tuple[Tensor, Tensor]:
+    """One sequence: q [T, H, D], k [S, Hkv, D] -> softmax of the scores [H, T, S], lse [H, T].
+
+    What a query does not see has probability 0.
+    """
+    num_queries, num_keys = q.shape[0], k.shape[0]
+    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
+    distance = _distance(num_queries, num_keys, q.device)
+    scores = torch.einsum("t h d, s h d -> h t s", q, k) * options.scale
+    scores = _hide(_cap(_add_biases(scores, distance, options), options), distance, options)
+    lse = torch.logsumexp(scores, dim=-1)
+    # a row without a visible key has lse = -inf, which would give exp(nan)
+    shift = torch.where(torch.isinf(lse), torch.zeros_like(lse), lse)
+    return torch.exp(scores - shift.unsqueeze(-1)), lse
 
 
 def _add_biases(scores: Tensor, distance: Tensor, options: Options) -> Tensor:
