@@ -24,6 +24,7 @@ IMPORT_ORDER = (
         "collator",
         "ema",
         "disk_space",
+        "extra_packages",
         "field_types",
         "gguf_file",
         "loss_scale",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from weldlm.config import ModelConfig, preset
-from weldlm.data import PackingPlan
+from weldlm.data.plan import PackingPlan
 from weldlm.generation import generate
 from weldlm.heads import CausalLM
 from weldlm.objectives import causal_lm_labels

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from weldlm.config import HeadKind, ModelConfig
-from weldlm.data import PackingPlan, TokenShards
-from weldlm.data.plan import draw_order
+from weldlm.data import TokenShards
+from weldlm.data.plan import PackingPlan, draw_order
 from weldlm.objectives import ExampleSet, MicroBatch, TokenObjective, describe_objective
 from weldlm.packing import PackedBatch
 from weldlm.train_settings import TrainSettings

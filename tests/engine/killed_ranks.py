@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.engine.killed_run import kill_at_sync
+from tests.engine.killed_at_sync import kill_at_sync
 from tests.engine.ranked_runs import SHARDED, fit, run_on_ranks
 from weldlm.distributed import Ranks
 

@@ -5,10 +5,9 @@ has every checkpoint written in parts while training goes on."""
 import os
 import signal
 import sys
-from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 
+from tests.engine.killed_at_sync import kill_at_sync
 from tests.engine.tiny_runs import IN_PARTS, RUN, tiny_trainer
 from weldlm.callbacks import Callback, StepReport
 
@@ -20,22 +19,6 @@ class KillAfterStep(Callback):
     def on_step(self, report: StepReport) -> None:
         if report.step == self.step:
             os.kill(os.getpid(), signal.SIGKILL)
-
-
-def kill_this() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def kill_at_sync(number: int, kill: Callable[[], None] = kill_this) -> None:
-    """Replaces os.fsync by one that kills the program when it is called for the n-th time."""
-    sync, calls = os.fsync, count(1)
-
-    def counted(descriptor: int) -> None:
-        if next(calls) == number:
-            kill()
-        sync(descriptor)
-
-    os.fsync = counted  # type: ignore[assignment]  # the program passes descriptors only
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from weldlm.data import PackingPlan, TokenShards, write_shards
+from weldlm.data import TokenShards, write_shards
+from weldlm.data.plan import PackingPlan
 
 LENGTHS = [3, 0, 1, 11, 6, 0, 0, 17, 2, 1, 5]
 DOCUMENT_OF = np.repeat(np.arange(len(LENGTHS)), LENGTHS)

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from tests.engine.tiny_models import tiny_model
 from tests.engine.tiny_runs import tiny_shards
-from weldlm.data import PackingPlan
+from weldlm.data.plan import PackingPlan
 from weldlm.heads import CausalLM
 from weldlm.objectives import MicroBatch, causal_lm_labels
 from weldlm.packing import PackedBatch

@@ -16,7 +16,8 @@ from tests.engine.tiny_models import tiny_config
 from tests.engine.tiny_runs import RUN, metrics, tiny_shards, tiny_trainer
 from weldlm.callbacks import Callback, EvalReport, StepReport, TrainResult
 from weldlm.checkpoint import newest_valid
-from weldlm.data import PackingPlan, write_shards
+from weldlm.data import write_shards
+from weldlm.data.plan import PackingPlan
 from weldlm.heads import CausalLM
 from weldlm.objectives import causal_lm_labels
 from weldlm.optim import learning_rate

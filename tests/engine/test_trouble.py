@@ -11,7 +11,7 @@ import torch
 
 from tests.engine.tiny_runs import RUN, contents, metrics, tiny_shards, tiny_trainer
 from weldlm import training_loop
-from weldlm.data import PackingPlan
+from weldlm.data.plan import PackingPlan
 from weldlm.train_settings import TrainSettings
 from weldlm.trouble import find_trouble
 

@@ -20,6 +20,7 @@ from weldlm.cli.bias import bias
 from weldlm.cli.chat import chat
 from weldlm.cli.convert import convert
 from weldlm.cli.cost import cost
+from weldlm.cli.data import data
 from weldlm.cli.demo import demo
 from weldlm.cli.doctor import doctor
 from weldlm.cli.encoders import classify, embed, fill_mask
@@ -62,6 +63,7 @@ _USAGE_ERRORS = (
     FileExistsError,
     FileNotFoundError,
     IsADirectoryError,
+    ModuleNotFoundError,  # of an extra
     NotADirectoryError,
     PermissionError,
 )
@@ -91,6 +93,7 @@ def _add_traceback(command: click.Command) -> None:
 _COMMANDS = (
     demo,
     tokenizer,
+    data,
     train,
     finetune,
     predict,

@@ -136,7 +136,7 @@ def _complete(model: "CausalLM", tokenizer: "Tokenizer") -> None:
 
 
 def _compare(model: "CausalLM", corpus: "Corpus") -> None:
-    from weldlm.data import PackingPlan
+    from weldlm.data.plan import PackingPlan
     from weldlm.demo import compare_backends
 
     plan = PackingPlan(corpus.train, row_length=model.config.context_length, seed=0)

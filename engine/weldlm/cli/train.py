@@ -2,16 +2,15 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from weldlm.cli.model_folder import default_device, draw_curve, keep_model, load_tokenizer
+from weldlm.cli.model_folder import default_device, draw_curve, keep_model
 from weldlm.cli.options import config_option, device_option, given, settings_options
-from weldlm.cli.vocabulary import DEFAULT_VOCAB_SIZE, learn_tokenizer, vocab_size_option
+from weldlm.cli.training_corpus import DEFAULT_HELD_OUT, Texts, find_tokenizer, prepare_once
+from weldlm.cli.vocabulary import vocab_size_option
 from weldlm.train_settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -21,22 +20,10 @@ if TYPE_CHECKING:
     from weldlm.distributed import Ranks
     from weldlm.heads import Model
     from weldlm.pretraining import PretrainSettings
-    from weldlm.tokenizer import Tokenizer
 
 __all__ = ["train"]
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _Texts:
-    """What a run is made from."""
-
-    data: Path
-    out: Path  # folder of the run
-    held_out: float
-    tokenizer_path: Path | None
-    vocab_size: int | None
 
 
 @click.command(short_help="Train a language model on text.")
@@ -44,7 +31,8 @@ class _Texts:
     "--data",
     required=True,
     type=click.Path(path_type=Path),
-    help="Text file, .jsonl file or folder of them; or `stdlib`, Python's own source.",
+    help="Text file, .jsonl file or folder of them; `stdlib`, Python's own source; or a corpus of "
+    "`weldlm data`.",
 )
 @click.option("--out", required=True, type=_FOLDER, help="Folder of the run.")
 @click.option(
@@ -67,9 +55,8 @@ class _Texts:
 )
 @click.option(
     "--held-out",
-    default=0.02,
-    show_default=True,
-    help="Share of the documents kept for validation.",
+    type=float,
+    help=f"Share of the documents kept for validation.  [default: {DEFAULT_HELD_OUT}]",
 )
 @device_option
 @click.option("--resume", is_flag=True, help="Go on from the newest valid checkpoint in --out.")
@@ -93,7 +80,7 @@ def train(
     tokenizer_path: Path | None,
     vocab_size: int | None,
     context_length: int | None,
-    held_out: float,
+    held_out: float | None,
     device: str | None,
     resume: bool,
     hidden_share: float | None,
@@ -123,7 +110,7 @@ def train(
     asked = given({"hidden_share": hidden_share, "mean_span": mean_span})
     hidden = PretrainSettings(whole_words=whole_words, **asked)
     device = default_device(device)
-    texts = _Texts(data, out, held_out, tokenizer_path, vocab_size)
+    texts = Texts(data, out, held_out, tokenizer_path, vocab_size)
     with join_ranks(device, settings.parallel) as ranks:
         ranks.ask_first(lambda: _check_folder(out, resume=resume))
         built, corpus = _build(model, context_length, texts, settings, hidden, device, ranks)
@@ -134,7 +121,7 @@ def train(
 def _build(
     model: str,
     context_length: int | None,
-    texts: _Texts,
+    texts: Texts,
     settings: TrainSettings,
     hidden: "PretrainSettings",
     device: str,
@@ -144,18 +131,13 @@ def _build(
 
     config, folder = _find_model(model, context_length)
     _check_lengths(settings, config)
-    if folder is not None and (texts.tokenizer_path or texts.vocab_size):
-        raise click.UsageError(
-            "--tokenizer and --vocab-size are of new models; the model's own is taken"
-        )
-    path = texts.tokenizer_path or folder
-    tokenizer = None if path is None else load_tokenizer(path)
+    tokenizer = find_tokenizer(config, texts, folder)
     _check_memory(
         config, settings, device, texts.vocab_size if tokenizer is None else tokenizer.vocab_size
     )
     if tokenizer is not None:
         build_objective(config, tokenizer, hidden, seed=settings.seed)  # names what it lacks
-    corpus = _prepare_once(config, texts, tokenizer, ranks)
+    corpus = prepare_once(config, texts, tokenizer, ranks)
     if folder is None:
         config = adapt_config(config, corpus.tokenizer)
     return _build_model(config, folder, settings, device), corpus
@@ -172,34 +154,6 @@ def _callbacks(out: Path, *, tensorboard: bool, profile: bool) -> "list[Callback
     if profile:
         callbacks.append(ProfileCallback(out / "trace.json"))
     return callbacks
-
-
-def _prepare_once(
-    config: "ModelConfig", texts: _Texts, tokenizer: "Tokenizer | None", ranks: "Ranks"
-) -> "Corpus":
-    """The first rank prepares the corpus; the others wait, then read it."""
-    from weldlm.data.prepare import open_corpus
-
-    prepared: list[Corpus] = []
-    ranks.ask_first(lambda: prepared.append(_prepare(config, texts, tokenizer)))
-    return prepared[0] if ranks.is_first else open_corpus(texts.out)
-
-
-def _prepare(config: "ModelConfig", texts: _Texts, tokenizer: "Tokenizer | None") -> "Corpus":
-    from weldlm.data.corpus import read_documents, standard_library
-    from weldlm.data.prepare import prepare_corpus
-    from weldlm.pretraining import tokenizer_options
-
-    data, vocab_size = texts.data, texts.vocab_size
-    learn = partial(learn_tokenizer, vocab_size=vocab_size, **tokenizer_options(config))
-    return prepare_corpus(
-        standard_library() if str(data) == "stdlib" else list(read_documents(data)),
-        texts.out,
-        held_out=texts.held_out,
-        tokenizer=learn if tokenizer is None else tokenizer,
-        vocabulary=_describe_vocabulary(tokenizer, vocab_size),
-        has_frame=config.is_decoder,
-    )
 
 
 def _find_model(model: str, context_length: int | None) -> tuple["ModelConfig", Path | None]:
@@ -228,14 +182,6 @@ def _build_model(
     if folder is not None:
         return load_pretrained(folder, kind, device=device, dtype=torch.float32)
     return kind(config).to(device)
-
-
-def _describe_vocabulary(tokenizer: "Tokenizer | None", vocab_size: int | None) -> str:
-    if tokenizer is None:
-        return f"of size {DEFAULT_VOCAB_SIZE if vocab_size is None else vocab_size}"
-    from weldlm.tokenizer.fingerprint import fingerprint
-
-    return f"with fingerprint {fingerprint(tokenizer)[:12]}"
 
 
 def _check_folder(out: Path, *, resume: bool) -> None:

@@ -1,6 +1,5 @@
-"""From documents to packed batches: token shards on the disk and the plan that orders them."""
+"""Documents as token shards on the disk, and the plan that orders them for training (`plan`)."""
 
-from weldlm.data.plan import PackingPlan
 from weldlm.data.shards import ShardWriter, TokenShards, create_shards, write_shards
 
-__all__ = ["PackingPlan", "ShardWriter", "TokenShards", "create_shards", "write_shards"]
+__all__ = ["ShardWriter", "TokenShards", "create_shards", "write_shards"]

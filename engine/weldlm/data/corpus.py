@@ -13,7 +13,14 @@ from typing import NoReturn
 
 from weldlm.text_file import decode_text, parse_json, require_whole_characters
 
-__all__ = ["Document", "is_held_out", "read_documents", "require_text", "standard_library"]
+__all__ = [
+    "Document",
+    "is_held_out",
+    "read_documents",
+    "require_text",
+    "standard_library",
+    "standard_library_files",
+]
 
 _EXPECTED_ROW = '{"text": "..."}'
 _TEXT_SUFFIXES = (".txt", ".md", ".rst", ".py", ".jsonl")
@@ -31,6 +38,7 @@ class Document:
 
     name: str  # below the folder that was read, so that the same files elsewhere have it too
     text: str
+    is_web_page: bool = False  # the text is HTML
 
 
 def read_documents(path: str | Path) -> Iterator[Document]:
@@ -81,11 +89,21 @@ def standard_library() -> list[Document]:
     Raises:
         FileNotFoundError: neither has Python sources.
     """
+    root, files = standard_library_files()
+    return list(_read_sources(root, files))
+
+
+def standard_library_files() -> tuple[Path, list[Path]]:
+    """Returns the folder of `standard_library` and the files in it, sorted.
+
+    Raises:
+        FileNotFoundError: there are no Python sources.
+    """
     for key in ("stdlib", "purelib"):
         root = Path(sysconfig.get_paths()[key])
         files = sorted(file for file in root.rglob("*.py") if _is_source(root, file))
         if len(files) >= _FEWEST_FILES:
-            return list(_read_sources(root, files))
+            return root, files
     raise FileNotFoundError(
         "this Python holds no library sources to train on; `weldlm train --data` takes other text"
     )

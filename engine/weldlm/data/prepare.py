@@ -19,6 +19,7 @@ from weldlm.tokenizer import RaggedIds, Tokenizer
 
 __all__ = [
     "Corpus",
+    "encode_framed",
     "frame_documents",
     "hold_out",
     "open_corpus",
@@ -238,7 +239,7 @@ def tokenize_documents(
     with create_shards(folder, vocab_size=tokenizer.vocab_size) as writer:
         for group in _batched(documents, _DOCUMENTS_AT_ONCE):
             texts = [document.text for document in group]
-            framed = _framed(texts, tokenizer, writer.dtype, has_frame=has_frame)
+            framed = encode_framed(texts, tokenizer, writer.dtype, has_frame=has_frame)
             writer.add(
                 framed.ids,
                 np.diff(framed.offsets),
@@ -249,12 +250,16 @@ def tokenize_documents(
 
 def frame_documents(texts: list[str], tokenizer: Tokenizer) -> list[Ids]:
     """Encodes texts and puts each between two end-of-text ids where the vocabulary has one."""
-    return [ids.astype(np.int64) for ids in _framed(texts, tokenizer, np.uint32)]
+    return [ids.astype(np.int64) for ids in encode_framed(texts, tokenizer, np.uint32)]
 
 
-def _framed(
+def encode_framed(
     texts: list[str], tokenizer: Tokenizer, dtype: npt.DTypeLike, *, has_frame: bool = True
 ) -> RaggedIds:
+    """Encodes texts, each between two end-of-text ids where `has_frame` and the vocabulary has one.
+
+    Special tokens in the texts are plain text.
+    """
     frame_id = tokenizer.eos_id if has_frame else None
     return tokenizer.encode_batch(
         texts,

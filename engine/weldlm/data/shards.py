@@ -7,6 +7,8 @@ No document lies across two files.
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,7 +19,7 @@ import numpy.typing as npt
 
 from weldlm.sealed_folder import check_hashes, check_sizes, read_manifest, seal_folder
 
-__all__ = ["ShardWriter", "TokenShards", "create_shards", "write_shards"]
+__all__ = ["ShardWriter", "TokenShards", "create_shards", "token_dtype", "write_shards"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -39,7 +41,8 @@ class ShardWriter:
         self._path = path
         self._vocab_size = vocab_size
         self._tokens_per_file = tokens_per_file
-        self._dtype = "uint16" if vocab_size <= 1 << 16 else "uint32"
+        self._dtype = _name_dtype(vocab_size)
+        self._file: BinaryIO | None = None
         self._source_bytes: int | None = 0
         self._tokens_in_files: list[int] = []
         self._files = ExitStack()
@@ -73,11 +76,29 @@ class ShardWriter:
         self._check(tokens, sizes)
         if tokens.size:
             self._write(tokens)
-        self._offsets.write((np.cumsum(sizes) + self.num_tokens).astype("<i8").tobytes())
-        self.num_tokens += tokens.size
-        self.num_documents += sizes.size
-        if self._source_bytes is not None:
-            self._source_bytes = None if source_bytes is None else self._source_bytes + source_bytes
+        self._count(sizes, source_bytes)
+
+    def add_file(
+        self, path: Path, lengths: npt.NDArray[np.integer[Any]], *, source_bytes: int
+    ) -> None:
+        """Takes a file of ids as `add` writes them, by a link where the disk allows one.
+
+        Args:
+            path: ids of the type `token_dtype`, end to end.
+            lengths: [B], tokens of each document in it.
+            source_bytes: size of the text they were made from.
+
+        Raises:
+            ValueError: the lengths do not sum to what the file holds.
+        """
+        num_tokens = path.stat().st_size // self.dtype.itemsize
+        if lengths.sum() != num_tokens:
+            raise ValueError(f"lengths sum to {lengths.sum()}; expected {num_tokens}, as in {path}")
+        if num_tokens:  # an empty file cannot be mapped
+            _link(path, self._next_file())
+            self._file = None
+            self._tokens_in_files.append(num_tokens)
+        self._count(lengths.astype(np.int64), source_bytes)
 
     def close(self) -> dict[str, Any]:
         """Closes the files and returns what the manifest says about them."""
@@ -93,13 +114,22 @@ class ShardWriter:
             "source_bytes": self._source_bytes,
         }
 
+    def _count(self, sizes: Ints, source_bytes: int | None) -> None:
+        self._offsets.write((np.cumsum(sizes) + self.num_tokens).astype("<i8").tobytes())
+        self.num_tokens += int(sizes.sum())
+        self.num_documents += sizes.size
+        if self._source_bytes is not None:
+            self._source_bytes = None if source_bytes is None else self._source_bytes + source_bytes
+
     def _write(self, tokens: npt.NDArray[Any]) -> None:
-        if not self._tokens_in_files or self._tokens_in_files[-1] >= self._tokens_per_file:
-            name = f"tokens-{len(self._tokens_in_files):05d}.bin"
-            self._file: BinaryIO = self._files.enter_context((self._path / name).open("wb"))
+        if self._file is None or self._tokens_in_files[-1] >= self._tokens_per_file:
+            self._file = self._files.enter_context(self._next_file().open("wb"))
             self._tokens_in_files.append(0)
         self._file.write(np.ascontiguousarray(tokens, dtype=self.dtype).data)
         self._tokens_in_files[-1] += tokens.size
+
+    def _next_file(self) -> Path:
+        return self._path / f"tokens-{len(self._tokens_in_files):05d}.bin"
 
     def _check(self, tokens: npt.NDArray[Any], sizes: Ints) -> None:
         if tokens.ndim != 1 or (tokens.size and tokens.dtype.kind not in "iu"):
@@ -116,6 +146,11 @@ class ShardWriter:
                 f"document {document} holds the id {tokens[where]}; expected 0 to "
                 f"{self._vocab_size - 1}: was it encoded with another tokenizer?"
             )
+
+
+def token_dtype(vocab_size: int) -> np.dtype[Any]:
+    """Returns the type of the ids in the files: two bytes up to 65,536 of them, else four."""
+    return _DTYPES[_name_dtype(vocab_size)]
 
 
 @contextmanager
@@ -276,6 +311,17 @@ class TokenShards:
             ids[place : place + length] = self._files[file][source : source + length]
             place += length
         return ids
+
+
+def _name_dtype(vocab_size: int) -> str:
+    return "uint16" if vocab_size <= 1 << 16 else "uint32"
+
+
+def _link(path: Path, target: Path) -> None:
+    try:
+        os.link(path, target)
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(path, target)
 
 
 def _groups(
