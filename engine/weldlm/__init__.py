@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from weldlm.lightning_callback import LightningCallback as LightningCallback
     from weldlm.packing import PackedBatch as PackedBatch
     from weldlm.patching import patch as patch
+    from weldlm.quantization import pack_model as pack_model
+    from weldlm.quantization import quantize_model as quantize_model
     from weldlm.sampling import SamplingSettings as SamplingSettings
     from weldlm.tokenizer import Tokenizer as Tokenizer
     from weldlm.train_settings import TrainSettings as TrainSettings
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from weldlm.trainer_callback import TrainerCallback as TrainerCallback
     from weldlm.weights import load_pretrained as load_pretrained
     from weldlm.weights import save_pretrained as save_pretrained
+    from weldlm.weights import save_quantized as save_quantized
 
 __version__ = "0.1.0"
 
@@ -76,13 +79,16 @@ _HOMES = {
     "load_adapter": "weldlm.adapters",
     "load_pretrained": "weldlm.weights",
     "merge_lora": "weldlm.adapters",
+    "pack_model": "weldlm.quantization",
     "patch": "weldlm.patching",
     "preset": "weldlm.config",
     "quantize_base": "weldlm.adapters",
+    "quantize_model": "weldlm.quantization",
     "remove_adapters": "weldlm.adapters",
     "resize_vocabulary": "weldlm.adapters",
     "save_adapter": "weldlm.adapters",
     "save_pretrained": "weldlm.weights",
+    "save_quantized": "weldlm.weights",
     "set_adapter": "weldlm.adapters",
     "unfreeze": "weldlm.adapters",
     "unmerge_lora": "weldlm.adapters",

@@ -13,11 +13,20 @@ from weldlm.checkpoint import is_in_parts, load_weights
 from weldlm.heads import HEADS, Model
 from weldlm.memory import require_memory
 from weldlm.model_info import count_stored_parameters
+from weldlm.quantization import WeightFormat, quantize_model
 from weldlm.sealed_folder import replace_folder
 from weldlm.tokenizer import Tokenizer
-from weldlm.weights import StoredModel, load_pretrained, open_model, save_pretrained
+from weldlm.weights import (
+    StoredModel,
+    load_pretrained,
+    open_model,
+    save_pretrained,
+    save_quantized,
+)
 
 __all__ = ["convert_model"]
+
+Judge = Callable[[Model, Tokenizer | None], None]
 
 _DEFAULT_SHARD_BYTES = 5_000_000_000
 # how a model of that folder is used to generate; nothing here depends on it
@@ -29,15 +38,19 @@ def convert_model(
     target: str | Path,
     *,
     dtype: torch.dtype | None = None,
+    weight_format: WeightFormat | None = None,
+    judge: Judge | None = None,
     max_shard_bytes: int = _DEFAULT_SHARD_BYTES,
     report: Callable[[int, int], None] | None = None,
 ) -> bool:
-    """Writes `target`, which transformers reads with equal logits.
+    """Writes `target`, which transformers reads with equal logits if it is not quantized.
 
     Args:
         source: what `load_pretrained` takes, or a checkpoint in parts.
         target: a folder that does not exist yet.
         dtype: of the weights; as stored where None, fp32 where they are quantized.
+        weight_format: rounds them, as `quantize_model` does; weldlm alone reads the folder then.
+        judge: called with model and tokenizer before the weights are rounded, and afterwards.
         max_shard_bytes: a larger model becomes several files with an index.
         report: called with how much is done and of how much; what is read and what is written
             count alike.
@@ -55,17 +68,33 @@ def convert_model(
         raise FileExistsError(f"{target} exists; remove it or choose another folder")
     if max_shard_bytes < 1:
         raise ValueError(f"max_shard_bytes is {max_shard_bytes}; expected at least 1")
+    if weight_format is not None:
+        if dtype not in (None, torch.float32):
+            raise ValueError(
+                f"dtype is {dtype} beside weights in {weight_format}; expected none, since what is "
+                "not rounded stays in fp32"
+            )
+        dtype = torch.float32
     model, path = _read(source, dtype, _half(report, is_second=False))
     tokenizer = _tokenizer(path)
     _check_finite(model, path)
+    if weight_format is not None:
+        _quantize(model, weight_format, lambda: judge and judge(model, tokenizer))
     with replace_folder(target) as draft:
         second = _half(report, is_second=True)
-        save_pretrained(model, draft, max_shard_bytes=max_shard_bytes, report=second)
+        save = save_pretrained if weight_format is None else save_quantized
+        save(model, draft, max_shard_bytes=max_shard_bytes, report=second)
         if tokenizer is not None:
             tokenizer.save_pretrained(draft)
         if (path / _KEPT).is_file():
             shutil.copyfile(path / _KEPT, draft / _KEPT)
     return tokenizer is not None
+
+
+def _quantize(model: Model, weight_format: WeightFormat, judge: Callable[[], object]) -> None:
+    judge()
+    quantize_model(model.eval(), weight_format)
+    judge()
 
 
 def _read(

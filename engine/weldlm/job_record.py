@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from weldlm.atomic_file import replace_text
 from weldlm.generation import GenerativeModel
 from weldlm.heads import Model
+from weldlm.layers import PackedEmbedding, PackedLinear
 from weldlm.tokenizer import Tokenizer
 from weldlm.tokenizer.fingerprint import fingerprint
+from weldlm_kernels import PackedQuantizedWeight
 
 __all__ = [
     "DoneRows",
@@ -119,9 +122,20 @@ def read_record(path: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
+def _weights(model: GenerativeModel | Model) -> Iterator[Tensor]:
+    """Parameters, and the tensors of packed layers."""
+    yield from model.parameters()
+    for module in model.modules() if isinstance(model, nn.Module) else ():
+        if isinstance(module, PackedLinear | PackedEmbedding):
+            weight = module.weight
+            yield weight.values
+            if isinstance(weight, PackedQuantizedWeight):
+                yield from (part for part in (weight.scales, weight.minimums) if part is not None)
+
+
 def _model_fingerprint(model: GenerativeModel | Model) -> str:
     digest = hashlib.sha256(repr(model.config).encode())
-    for weight in model.parameters():
+    for weight in _weights(model):
         flat = weight.detach().reshape(-1)
         samples = flat[:: max(1, flat.numel() // _SAMPLES)].cpu().to(torch.float64)
         digest.update(f"{weight.dtype}{tuple(weight.shape)}".encode() + samples.numpy().tobytes())

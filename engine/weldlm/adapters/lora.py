@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from weldlm.adapters.places import BODIES, Place, adaptable_linear, head_rules, places_of
 from weldlm.adapters.settings import LoraSettings
 from weldlm.heads import Model, QuestionAnswerer, Regressor, SequenceClassifier, TokenClassifier
-from weldlm.layers import LoraLinear, LoraPair, QuantizedTensors
+from weldlm.layers import BaseWeight, LoraLinear, LoraPair, QuantizedTensors
 
 __all__ = [
     "adapter_names",
@@ -127,6 +127,11 @@ def merge_lora(model: Model, shares: Mapping[str, float] | None = None) -> None:
                 f"{module} has a weight of {layer.weight.bits} bits, into which a merge would "
                 "round; expected a floating-point base; call dequantize_base(model) first"
             )
+        if not isinstance(layer.weight, Tensor):
+            raise ValueError(
+                f"{module} has a packed weight, into which nothing can be merged; expected a "
+                "floating-point base; merge before the model is packed or quantized"
+            )
     for _, layer in layers:
         layer.merge()
 
@@ -224,8 +229,10 @@ def _draw_pair(model: Model, place: Place, settings: LoraSettings) -> LoraPair:
     )
 
 
-def _empty(base: Tensor | QuantizedTensors, *shape: int) -> Tensor:
+def _empty(base: BaseWeight, *shape: int) -> Tensor:
     """In fp32, or fp64 where the base is."""
     if isinstance(base, QuantizedTensors):
         return base.scales.new_empty(shape)
+    if not isinstance(base, Tensor):
+        return torch.empty(shape)
     return base.new_empty(shape, dtype=torch.promote_types(base.dtype, torch.float32))

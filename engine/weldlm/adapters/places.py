@@ -12,7 +12,7 @@ from torch import nn
 
 from weldlm.families import FAMILIES, HeadFormat, Rule, split_sizes, tensor_rules
 from weldlm.heads import Model
-from weldlm.layers import LoraLinear, QuantizedLinear
+from weldlm.layers import LoraLinear, PackedLinear, QuantizedLinear
 
 __all__ = [
     "BODIES",
@@ -26,7 +26,7 @@ __all__ = [
 
 BODIES = ("transformer.", "encoder.", "decoder.")  # how weights outside the head are called
 
-AdaptableLinear = nn.Linear | QuantizedLinear | LoraLinear
+AdaptableLinear = nn.Linear | QuantizedLinear | PackedLinear | LoraLinear
 
 _WORDS = {
     "all": r"blocks\.",

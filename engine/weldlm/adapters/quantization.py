@@ -36,6 +36,11 @@ def quantize_base(
                 f"{place.module} has {layer.weight.bits} bits already; expected a floating-point "
                 "weight; call dequantize_base(model) first"
             )
+        if not isinstance(layer.weight, Tensor):
+            raise ValueError(
+                f"{place.module} is packed for the CPU; expected a floating-point weight; load the "
+                "model again"
+            )
         if isinstance(layer, LoraLinear) and layer.merged:
             raise ValueError(f"{place.module} has a merged adapter; call unmerge_lora(model) first")
         try:

@@ -34,7 +34,7 @@ def resize_vocabulary(model: Model, vocab_size: int) -> None:
         module.weight = _resized(module.weight, vocab_size)
         module.num_embeddings = vocab_size
     if isinstance(model, VocabularyModel):
-        if model.head is not None:
+        if isinstance(model.head, nn.Linear):
             model.head.weight = _resized(model.head.weight, vocab_size)
             model.head.out_features = vocab_size
         if model.head_bias is not None:
@@ -43,7 +43,14 @@ def resize_vocabulary(model: Model, vocab_size: int) -> None:
 
 
 def _token_embeddings(model: Model) -> list[nn.Embedding]:
-    return [stack.embedding.tokens for stack in model.modules() if isinstance(stack, Transformer)]
+    tables = [stack.embedding.tokens for stack in model.modules() if isinstance(stack, Transformer)]
+    plain = [tokens for tokens in tables if isinstance(tokens, nn.Embedding)]
+    if len(plain) < len(tables):
+        raise ValueError(
+            "the token embedding is packed in 8 bits; expected plain weights; resize the "
+            "vocabulary before the model is quantized"
+        )
+    return plain
 
 
 def _resized(weight: Tensor, num_rows: int) -> nn.Parameter:

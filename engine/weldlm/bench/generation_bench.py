@@ -18,6 +18,7 @@ from weldlm.bench.sides import (
 )
 from weldlm.bench.workload import Workload
 from weldlm.heads import CausalLM
+from weldlm.quantization import WeightFormat, quantize_model
 
 __all__ = ["GenerationBench", "bench_generation"]
 
@@ -40,6 +41,7 @@ def bench_generation(
     limits: BatchLimits,
     repetitions: int = 3,
     has_peer: bool = False,
+    weight_format: WeightFormat | None = None,
     report: Report | None = None,
 ) -> GenerationBench:
     """Times workloads.
@@ -51,6 +53,7 @@ def bench_generation(
         repetitions: rounds, after one that warms up on the rows that are compared.
         has_peer: transformers does the same, by `generate` and by continuous batching. In fp32 its
             greedy ids must be ours.
+        weight_format: `model` is quantized first, in place, its peer not.
         report: called with the number of runs done and of all runs.
 
     Raises:
@@ -59,13 +62,17 @@ def bench_generation(
     """
     _require_context(model, workloads)
     limits = limits.cut_to(max(workload.longest for workload in workloads))
-    sides: list[Side] = [WeldlmSide(model, limits)]
+    peers: list[Side] = []
     if has_peer:
         theirs = transformers_model(model)
-        sides += [StaticPeer(theirs, limits.batch_size), ContinuousPeer(theirs, limits)]
+        peers = [StaticPeer(theirs, limits.batch_size), ContinuousPeer(theirs, limits)]
+    if weight_format is not None:
+        quantize_model(model, weight_format)
+    sides: list[Side] = [WeldlmSide(model, limits), *peers]
     weight = next(model.parameters())
     checked = max((workload.checked() for workload in workloads), key=lambda w: w.num_new_tokens)
-    has_equal_ids = _agree(sides, checked, is_exact=weight.dtype == torch.float32)
+    is_exact = weight.dtype == torch.float32 and weight_format is None
+    has_equal_ids = _agree(sides, checked, is_exact=is_exact)
     bandwidth = read_bandwidth(weight.device)
     measurements: list[Measurement] = []
     progress = _Progress(len(workloads) * repetitions * len(sides), report)

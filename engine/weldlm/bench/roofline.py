@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from weldlm.bench.workload import Workload
 from weldlm.config import ModelConfig
+from weldlm.layers import PackedEmbedding, PackedLinear
 from weldlm.memory import cache_bytes
 
 __all__ = ["bytes_of_decoding", "read_bandwidth", "weight_bytes"]
@@ -35,9 +36,17 @@ def read_bandwidth(device: torch.device | str, *, num_bytes: int | None = None) 
 
 def weight_bytes(model: nn.Module) -> int:
     """What a step reads of the weights: all but tables of which it takes single rows."""
-    head = getattr(model, "head_weight", None)
-    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)} - {id(head)}
-    return sum(weight.nbytes for weight in model.parameters() if id(weight) not in tables)
+    scorer = getattr(model, "scorer", None)
+    tables = {
+        id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) and m is not scorer
+    }
+    plain = sum(weight.nbytes for weight in model.parameters() if id(weight) not in tables)
+    return plain + sum(
+        layer.num_bytes
+        for layer in model.modules()
+        if isinstance(layer, PackedLinear)
+        or (isinstance(layer, PackedEmbedding) and layer is scorer)
+    )
 
 
 def bytes_of_decoding(

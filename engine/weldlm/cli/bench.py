@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weldlm.cli.generation_options import MEMORY, limits_of
-from weldlm.cli.model_folder import default_device
+from weldlm.cli.model_folder import default_device, quantize_option
 from weldlm.cli.option_groups import GroupedCommand, add_options, option_of
 from weldlm.cli.options import device_option, dtype_option
 
@@ -46,6 +46,7 @@ def bench() -> None:
     help="File to write, .json, .csv or .md; may be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@quantize_option
 @device_option
 @dtype_option
 @option_of(_WORK, "--only", multiple=True, type=click.Choice(_PARTS), help="May be repeated.")
@@ -68,6 +69,7 @@ def generate(
     repetitions: int,
     targets: tuple[Path, ...],
     as_json: bool,
+    quantize: str | None,
     device: str | None,
     dtype: str | None,
     **options: Any,
@@ -94,7 +96,9 @@ def generate(
     device = default_device(device)
     defaults = _WHOLE if device.startswith("cuda") else _SMALL
     preset = None if model is not None else preset or defaults["preset"]
-    loaded = _load(model, preset, device, getattr(torch, dtype) if dtype else None)
+    weights = torch.float32 if quantize and device == "cpu" else None
+    loaded = _load(model, preset, device, getattr(torch, dtype) if dtype else weights)
+    num_parameters = sum(weight.numel() for weight in loaded.parameters())
     workloads = _workloads(loaded.config.vocab_size, options, defaults)
     most = max(len(workload.prompts) for workload in workloads)
     limits = limits_of(options, **{"batch_size": min(most, 256)})
@@ -105,13 +109,14 @@ def generate(
             limits=limits,
             repetitions=repetitions,
             has_peer=peer is not None,
+            weight_format=quantize,  # type: ignore[arg-type]  # click has checked it
             report=bar.update,
         )
     report = BenchReport(
         command=shlex.join(["weldlm", *sys.argv[1:]]),
         model=str(model or preset),
-        num_parameters=sum(weight.numel() for weight in loaded.parameters()),
-        dtype=str(next(loaded.parameters()).dtype).removeprefix("torch."),
+        num_parameters=num_parameters,
+        dtype=quantize or str(next(loaded.parameters()).dtype).removeprefix("torch."),
         device=device,
         batch_size=limits.batch_size,
         bench=found,

@@ -17,7 +17,13 @@ from weldlm.cli.generation_options import (
     limits_of,
     settings_of,
 )
-from weldlm.cli.model_folder import adapter_option, default_device, load_model, model_option
+from weldlm.cli.model_folder import (
+    adapter_option,
+    default_device,
+    load_model,
+    model_option,
+    quantize_option,
+)
 from weldlm.cli.option_groups import GroupedCommand, add_options
 from weldlm.cli.options import device_option, dtype_option
 from weldlm.interrupt import Terminated, catch_signals
@@ -40,6 +46,7 @@ Ctrl-C stops an answer; what was said of it stays."""
 @click.command(cls=GroupedCommand, short_help="Talk with a model.")
 @model_option
 @adapter_option
+@quantize_option
 @click.option("--system", help="Message that says how to answer.")
 @click.option("--max-tokens", type=int, help="Most new tokens of an answer.  [default: 512]")
 @add_options(*COMMON_SAMPLING)
@@ -50,6 +57,7 @@ Ctrl-C stops an answer; what was said of it stays."""
 def chat(
     model: Path,
     adapter: Path | None,
+    quantize: str | None,
     system: str | None,
     context_length: int | None,
     device: str | None,
@@ -73,7 +81,8 @@ def chat(
     settings = settings_of(options, max_tokens=512)
     limits = limits_of({**options, "max_length": context_length})
     weights_dtype = getattr(torch, dtype) if dtype else None
-    language_model, tokenizer = load_model(model, default_device(device), weights_dtype, adapter)
+    place = default_device(device)
+    language_model, tokenizer = load_model(model, place, weights_dtype, adapter, quantize)
     conversation = Conversation(language_model, tokenizer, settings, system=system, limits=limits)
     if sys.stdin.isatty():
         click.echo("/help lists the commands, Ctrl-D ends", err=True)

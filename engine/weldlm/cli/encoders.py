@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weldlm.cli.model_folder import adapter_option, default_device, load_head
+from weldlm.cli.model_folder import adapter_option, default_device, load_head, quantize_option
 from weldlm.cli.options import device_option, dtype_option
 from weldlm.cli.standard_files import as_file, open_stdout
 
@@ -33,6 +33,7 @@ def _encoder_options(command: Command) -> Command:
             "--model", required=True, type=click.Path(path_type=Path), help="Model folder or file."
         ),
         adapter_option,
+        quantize_option,
         click.option(
             "-i", "--input", "source", required=True, type=_FILE, help="Texts; - is stdin."
         ),
@@ -62,6 +63,7 @@ def _encoder_options(command: Command) -> Command:
 def embed(
     model: Path,
     adapter: Path | None,
+    quantize: str | None,
     source: Path,
     target: Path,
     form: str | None,
@@ -93,7 +95,7 @@ def embed(
         "is_normalized": normalize,
         "max_batch_tokens": max_batch_tokens,
     }
-    embedder, tokenizer = _load((model, adapter), SentenceEmbedder, device, dtype)
+    embedder, tokenizer = _load((model, adapter, quantize), SentenceEmbedder, device, dtype)
     job = EncoderJob(
         model=embedder,
         tokenizer=tokenizer,
@@ -109,6 +111,7 @@ def embed(
 def classify(
     model: Path,
     adapter: Path | None,
+    quantize: str | None,
     source: Path,
     target: Path,
     form: str | None,
@@ -135,7 +138,7 @@ def classify(
     head = open_model(model).head
     if head != "sequence_classification" and adapter is None:
         raise ValueError(f"{model} has the head {head}; expected one of sequence_classification")
-    classifier, tokenizer = _load((model, adapter), SequenceClassifier, device, dtype)
+    classifier, tokenizer = _load((model, adapter, quantize), SequenceClassifier, device, dtype)
     job = EncoderJob(
         model=classifier,
         tokenizer=tokenizer,
@@ -151,6 +154,7 @@ def classify(
 def fill_mask(
     model: Path,
     adapter: Path | None,
+    quantize: str | None,
     source: Path,
     target: Path,
     form: str | None,
@@ -173,7 +177,7 @@ def fill_mask(
     from weldlm.heads import MaskedLM
 
     _check_use(source, target, form, max_batch_tokens)
-    language_model, tokenizer = _load((model, adapter), MaskedLM, device, dtype)
+    language_model, tokenizer = _load((model, adapter, quantize), MaskedLM, device, dtype)
     if not 1 <= top_k <= language_model.config.vocab_size:
         raise ValueError(f"top_k is {top_k}; expected 1 to {language_model.config.vocab_size}")
     settings: dict[str, Any] = {"top_k": top_k, "max_batch_tokens": max_batch_tokens}
@@ -200,16 +204,19 @@ def _check_use(source: Path, target: Path, form: str | None, max_batch_tokens: i
 
 
 def _load(
-    paths: tuple[Path, Path | None], head: type[Any], device: str | None, dtype: str | None
+    source: tuple[Path, Path | None, str | None],
+    head: type[Any],
+    device: str | None,
+    dtype: str | None,
 ) -> "tuple[Any, Tokenizer]":
-    """The model, from its path and that of an adapter, and its tokenizer."""
+    """The model, from its path, that of an adapter and its format, and its tokenizer."""
     import torch
 
     from weldlm.tokenizer import Tokenizer
 
-    path, adapter = paths
+    path, adapter, quantize = source
     weights = getattr(torch, dtype) if dtype else None
-    model = load_head(path, head, default_device(device), weights, adapter)
+    model = load_head(path, head, default_device(device), weights, adapter, quantize)
     return model, Tokenizer.from_pretrained(path)
 
 

@@ -18,7 +18,13 @@ from weldlm.cli.generation_options import (
     limits_of,
     settings_of,
 )
-from weldlm.cli.model_folder import adapter_option, default_device, load_model, model_option
+from weldlm.cli.model_folder import (
+    adapter_option,
+    default_device,
+    load_model,
+    model_option,
+    quantize_option,
+)
 from weldlm.cli.option_groups import GroupedCommand, add_options, option_of
 from weldlm.cli.options import device_option, dtype_option, given
 from weldlm.cli.standard_files import as_file, open_stdout
@@ -45,6 +51,7 @@ _JOBS = "Files of prompts"
 @click.command(cls=GroupedCommand, short_help="Complete a prompt, or a file of prompts.")
 @model_option
 @adapter_option
+@quantize_option
 @click.option("--prompt", help="Text to go on from; its completion is streamed.")
 @click.option(
     "-i", "--input", "source", type=_FILE, help="Prompts: text or JSON lines; - is stdin."
@@ -66,6 +73,7 @@ _JOBS = "Files of prompts"
 def generate(
     model: Path,
     adapter: Path | None,
+    quantize: str | None,
     prompt: str | None,
     source: Path | None,
     target: Path | None,
@@ -115,7 +123,7 @@ def generate(
     if prompt is not None:
         require_whole_characters(prompt, "--prompt")
     weights_dtype = getattr(torch, dtype) if dtype else None
-    loaded = load_model(model, default_device(device), weights_dtype, adapter)
+    loaded = load_model(model, default_device(device), weights_dtype, adapter, quantize)
     if files is None:
         show = _print_row if as_json else _stream
         return show(*loaded, prompt or "", settings, limits)

@@ -20,6 +20,7 @@ __all__ = [
     "load_model",
     "load_tokenizer",
     "model_option",
+    "quantize_option",
 ]
 
 M = TypeVar("M", bound="Model")
@@ -33,6 +34,12 @@ model_option = click.option(
 
 adapter_option = click.option(
     "--adapter", type=click.Path(path_type=Path), help="PEFT folder with a LoRA adapter."
+)
+
+quantize_option = click.option(
+    "--quantize",
+    type=click.Choice(["int8", "int4"]),
+    help="Round the weights; less memory, and faster on a CPU.",
 )
 
 
@@ -74,7 +81,11 @@ def draw_curve(out: Path) -> None:
 
 
 def load_model(
-    path: Path, device: str, dtype: "torch.dtype | None", adapter: Path | None = None
+    path: Path,
+    device: str,
+    dtype: "torch.dtype | None",
+    adapter: Path | None = None,
+    quantize: str | None = None,
 ) -> tuple["CausalLM | Seq2SeqLM", "Tokenizer"]:
     """Reads a model that generates, and its tokenizer, from a folder, a file or a package."""
     from weldlm.heads import CausalLM, Seq2SeqLM
@@ -84,20 +95,59 @@ def load_model(
     path = path_of_model(path)
     is_decoder = not load_config(path).has_cross_attention
     head: type[CausalLM] | type[Seq2SeqLM] = CausalLM if is_decoder else Seq2SeqLM
-    model: CausalLM | Seq2SeqLM = load_head(path, head, device, dtype, adapter)
+    model: CausalLM | Seq2SeqLM = load_head(path, head, device, dtype, adapter, quantize)
     return model, Tokenizer.from_pretrained(path)
 
 
 def load_head(
-    path: Path, head: type[M], device: str, dtype: "torch.dtype | None", adapter: Path | None
+    path: Path,
+    head: type[M],
+    device: str,
+    dtype: "torch.dtype | None",
+    adapter: Path | None,
+    quantize: str | None = None,
 ) -> M:
-    """Reads a model with a head for inference, with the adapter where there is one."""
+    """Reads a model with a head for inference, with the adapter where there is one.
+
+    Raises:
+        ValueError: `quantize` is given, and the model is quantized already or `dtype` is of 16
+            bits on a CPU, whose kernels take fp32.
+    """
+    if quantize is not None:
+        return _load_quantized(path, head, device, dtype, adapter, quantize)
     from weldlm.adapters import load_adapted
     from weldlm.weights import load_pretrained
 
     if adapter is None:
         return load_pretrained(path, head, device=device, dtype=dtype).eval()
     return load_adapted(path, head, adapter, device=device, dtype=dtype)
+
+
+def _load_quantized(
+    path: Path,
+    head: type[M],
+    device: str,
+    dtype: "torch.dtype | None",
+    adapter: Path | None,
+    quantize: str,
+) -> M:
+    import torch
+
+    from weldlm.quantization import quantize_model
+
+    if device == "cpu":
+        if dtype not in (None, torch.float32):
+            raise ValueError(
+                f"--dtype is {str(dtype).removeprefix('torch.')} beside --quantize on a CPU; "
+                "expected float32: leave it out"
+            )
+        dtype = torch.float32
+    model = load_head(path, head, device, dtype, adapter)
+    try:
+        quantize_model(model, quantize)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return model
 
 
 def load_tokenizer(path: Path) -> "Tokenizer":

@@ -12,6 +12,7 @@ from weldlm.cli.model_folder import (
     load_head,
     load_model,
     model_option,
+    quantize_option,
 )
 from weldlm.cli.option_groups import GroupedCommand, add_options, option_of
 from weldlm.cli.option_types import as_bytes
@@ -32,6 +33,7 @@ _SHARE_OF_MEMORY = 0.5  # of what is free, for a cache whose size nobody gives
 @click.command(cls=GroupedCommand, short_help="Serve a model by the OpenAI API.")
 @model_option
 @adapter_option
+@quantize_option
 @click.option("--name", help="That clients call the model by.  [default: of its folder or file]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 is all networks.")
 @click.option("--port", default=8000, show_default=True, help="0 takes a free one.")
@@ -52,6 +54,7 @@ _SHARE_OF_MEMORY = 0.5  # of what is free, for a cache whose size nobody gives
 def serve(
     model: Path,
     adapter: Path | None,
+    quantize: str | None,
     name: str | None,
     host: str,
     port: int,
@@ -84,7 +87,7 @@ def serve(
     limits = limits_of(options, batch_size=64)
     place, weights = default_device(device), getattr(torch, dtype) if dtype else None
     with bind(host, port) as taken:  # before a model is loaded in vain
-        service = _service((model, adapter), name, place, weights, limits, serve_limits)
+        service = _service((model, adapter, quantize), name, place, weights, limits, serve_limits)
         address = f"[{host}]" if ":" in host else host
         click.echo(
             f"serving {service.model.name} at http://{address}:{taken.getsockname()[1]}/v1",
@@ -105,7 +108,7 @@ def _require_extra() -> None:
 
 
 def _service(
-    paths: tuple[Path, Path | None],
+    source: tuple[Path, Path | None, str | None],
     name: str | None,
     device: str,
     dtype: "torch.dtype | None",
@@ -119,7 +122,7 @@ def _service(
     from weldlm.tokenizer import Tokenizer
     from weldlm.weights import load_config, path_of_model, read_pooling
 
-    path, adapter = paths
+    path, adapter, quantize = source
     name = name or path.resolve().name
     path = path_of_model(path)
     config = load_config(path)
@@ -127,9 +130,9 @@ def _service(
         tokenizer = Tokenizer.from_pretrained(path)
         length = config.context_length
         api_model = ApiModel(name=name, config=config, tokenizer=tokenizer, max_length=length)
-        embedder = load_head(path, SentenceEmbedder, device, dtype, adapter)
+        embedder = load_head(path, SentenceEmbedder, device, dtype, adapter, quantize)
         return EmbeddingService(api_model, embedder, serve_limits, read_pooling(path), limits)
-    model, tokenizer = load_model(path, device, dtype, adapter)
+    model, tokenizer = load_model(path, device, dtype, adapter, quantize)
     length = min(config.context_length, limits.max_length or config.context_length)
     api_model = ApiModel(name=name, config=config, tokenizer=tokenizer, max_length=length)
     weight = next(model.parameters())

@@ -72,7 +72,7 @@ def window_losses(
             f"stride is {stride}; expected 1 to {context_length - 1}, less than the model's "
             "context_length, so that each token has one before it"
         )
-    device = model.head_weight.device
+    device = next(model.parameters()).device
     for group in _groups(_windows(documents, context_length, stride)):
         labels = np.concatenate([_labels(ids, first) for _, ids, first in group])
         batch = PackedBatch.from_sequences([torch.from_numpy(ids) for _, ids, _ in group], device)

@@ -6,12 +6,14 @@ from torch.nn import functional
 
 from weldlm.config import ModelConfig
 from weldlm.heads.model import Model, Projection, Transform
-from weldlm.layers import Cache
+from weldlm.layers import Cache, PackedEmbedding, PackedLinear
 from weldlm.packing import PackedBatch
 from weldlm.transformer import Transformer
 from weldlm_kernels import linear_cross_entropy
 
 __all__ = ["CausalLM", "MaskedLM", "VocabularyModel"]
+
+_PACKED = (PackedLinear, PackedEmbedding)
 
 
 class VocabularyModel(Model):
@@ -19,26 +21,36 @@ class VocabularyModel(Model):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.head: nn.Linear | None = None
+        self.head: nn.Linear | PackedLinear | None = None
         self.head_bias: nn.Parameter | None = None
 
     def _add_head(self) -> None:
         config = self.config
         if not config.tie_embeddings:
-            self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-            nn.init.normal_(self.head.weight, std=config.hidden_size**-0.5)
+            head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+            nn.init.normal_(head.weight, std=config.hidden_size**-0.5)
+            self.head = head
         if config.has_head_bias:
             self.head_bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     @property
-    def tokens(self) -> nn.Embedding:
+    def tokens(self) -> nn.Embedding | PackedEmbedding:
         """The token embedding."""
         raise NotImplementedError
 
     @property
     def head_weight(self) -> Tensor:
-        """[vocab_size, hidden_size], the token embedding where they are tied."""
-        return self.tokens.weight if self.head is None else self.head.weight
+        """[vocab_size, hidden_size], the token embedding where they are tied.
+
+        Of a packed head it is a copy in fp32.
+        """
+        layer = self.scorer
+        return layer.dequantized() if isinstance(layer, _PACKED) else layer.weight
+
+    @property
+    def scorer(self) -> nn.Linear | nn.Embedding | PackedLinear | PackedEmbedding:
+        """The layer by whose weight tokens are scored."""
+        return self.tokens if self.head is None else self.head
 
     def _loss(self, projection: Projection) -> tuple[Tensor, Tensor]:
         hidden, weight, bias, labels, _ = projection
@@ -50,7 +62,11 @@ class VocabularyModel(Model):
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Returns the scores of tokens from normalized hidden states, [N, vocab_size]."""
-        logits = functional.linear(self._scaled(hidden), self.head_weight, self.head_bias)
+        hidden, layer = self._scaled(hidden), self.scorer
+        if isinstance(layer, _PACKED):
+            logits = layer.scores(hidden, self.head_bias)
+        else:
+            logits = functional.linear(hidden, layer.weight, self.head_bias)
         softcap = self.config.logits_softcap
         return logits if softcap is None else softcap * torch.tanh(logits / softcap)
 
@@ -74,7 +90,7 @@ class CausalLM(VocabularyModel):
         self._add_head()
 
     @property
-    def tokens(self) -> nn.Embedding:
+    def tokens(self) -> nn.Embedding | PackedEmbedding:
         return self.transformer.embedding.tokens
 
     def forward(self, batch: PackedBatch, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,7 +133,7 @@ class MaskedLM(VocabularyModel):
         self._add_head()
 
     @property
-    def tokens(self) -> nn.Embedding:
+    def tokens(self) -> nn.Embedding | PackedEmbedding:
         return self.transformer.embedding.tokens
 
     def forward(self, batch: PackedBatch, labels: Tensor) -> tuple[Tensor, Tensor]:

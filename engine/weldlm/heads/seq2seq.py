@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from weldlm.config import ModelConfig
 from weldlm.heads.language import VocabularyModel
 from weldlm.heads.model import Projection
-from weldlm.layers import Cache, Memory
+from weldlm.layers import Cache, Memory, PackedEmbedding
 from weldlm.packing import PackedBatch
 from weldlm.transformer import Transformer
 
@@ -26,7 +26,7 @@ class Seq2SeqLM(VocabularyModel):
         self._add_head()
 
     @property
-    def tokens(self) -> nn.Embedding:
+    def tokens(self) -> nn.Embedding | PackedEmbedding:
         return self.encoder.embedding.tokens
 
     def forward(

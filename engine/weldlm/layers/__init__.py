@@ -9,14 +9,15 @@ from weldlm.layers.attention import Attention, CrossAttention
 from weldlm.layers.block import Block, Mlp
 from weldlm.layers.context import Cache, LayerContext, Memory, Pages
 from weldlm.layers.embedding import Embedding
-from weldlm.layers.lora import LoraLinear, LoraPair
+from weldlm.layers.lora import BaseWeight, LoraLinear, LoraPair
 from weldlm.layers.norm import LayerNorm, RMSNorm, build_norm
-from weldlm.layers.packed import PackedLinear
+from weldlm.layers.packed import PackedEmbedding, PackedLinear
 from weldlm.layers.positions import RotaryTable, SinusoidalTable
 from weldlm.layers.quantized import QuantizedLinear, QuantizedTensors
 
 __all__ = [
     "Attention",
+    "BaseWeight",
     "Block",
     "Cache",
     "CrossAttention",
@@ -27,6 +28,7 @@ __all__ = [
     "LoraPair",
     "Memory",
     "Mlp",
+    "PackedEmbedding",
     "PackedLinear",
     "Pages",
     "QuantizedLinear",

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from weldlm.config import ModelConfig
 from weldlm.layers.norm import build_norm
+from weldlm.layers.packed import PackedEmbedding
 from weldlm.layers.positions import SinusoidalTable
 from weldlm.packing import PackedBatch
 
@@ -13,11 +14,15 @@ __all__ = ["Embedding"]
 class Embedding(nn.Module):
     """Token embedding, plus positions, token types and a norm where the model has them."""
 
-    def __init__(self, config: ModelConfig, tokens: nn.Embedding | None = None) -> None:
+    def __init__(
+        self, config: ModelConfig, tokens: nn.Embedding | PackedEmbedding | None = None
+    ) -> None:
         """Shares `tokens` where given."""
         super().__init__()
         hidden_size, context_length = config.hidden_size, config.context_length
-        self.tokens = nn.Embedding(config.vocab_size, hidden_size) if tokens is None else tokens
+        self.tokens: nn.Embedding | PackedEmbedding = (
+            nn.Embedding(config.vocab_size, hidden_size) if tokens is None else tokens
+        )
         self.scale, self.position_offset = config.embedding_scale, config.position_offset
         self.positions: nn.Embedding | None = None
         self.table: SinusoidalTable | None = None

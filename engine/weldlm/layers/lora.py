@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from weldlm.layers.packed import PackedLinear
 from weldlm.layers.quantized import QuantizedLinear, QuantizedTensors
-from weldlm_kernels import quantized_linear
+from weldlm_kernels import PackedQuantizedWeight, PackedWeight, linear, quantized_linear
 
-__all__ = ["LoraLinear", "LoraPair"]
+__all__ = ["BaseWeight", "LoraLinear", "LoraPair"]
+
+BaseWeight = Tensor | QuantizedTensors | PackedWeight | PackedQuantizedWeight
 
 
 class LoraPair(nn.Module):
@@ -61,10 +64,10 @@ class LoraPair(nn.Module):
 class LoraLinear(nn.Module):
     """A linear layer with adapters; weight and bias keep the names that they had without."""
 
-    weight: Tensor | QuantizedTensors
+    weight: BaseWeight
     bias: Tensor | None
 
-    def __init__(self, base: nn.Linear | QuantizedLinear) -> None:
+    def __init__(self, base: nn.Linear | QuantizedLinear | PackedLinear) -> None:
         super().__init__()
         self.in_features, self.out_features = base.in_features, base.out_features
         self.weight, self.bias = base.weight, base.bias
@@ -73,10 +76,7 @@ class LoraLinear(nn.Module):
         self.merged: dict[str, float] = {}  # those that are in the weight
 
     def forward(self, x: Tensor) -> Tensor:
-        if isinstance(self.weight, QuantizedTensors):
-            y = quantized_linear(x, self.weight.weight, self.bias)
-        else:
-            y = functional.linear(x, self.weight, self.bias)
+        y = self._without_adapters(x)
         if self.merged:
             return y
         for pair, share in self._pairs(self.active):
@@ -103,8 +103,21 @@ class LoraLinear(nn.Module):
         self._add_to_weight(-1.0)
         self.merged = {}
 
-    def base(self) -> nn.Linear | QuantizedLinear:
+    def _without_adapters(self, x: Tensor) -> Tensor:
+        match self.weight:
+            case Tensor():
+                return functional.linear(x, self.weight, self.bias)
+            case QuantizedTensors():
+                return quantized_linear(x, self.weight.weight, self.bias)
+            case PackedQuantizedWeight():
+                return quantized_linear(x, self.weight, self.bias)
+            case PackedWeight():
+                return linear(x, self.weight, self.bias)
+
+    def base(self) -> nn.Linear | QuantizedLinear | PackedLinear:
         """Returns the layer without adapters, with the same weight and bias."""
+        if isinstance(self.weight, PackedWeight | PackedQuantizedWeight):
+            return PackedLinear(self.weight, self.bias)
         if isinstance(self.weight, QuantizedTensors):
             return QuantizedLinear(self.weight, self.bias)
         # not through its own __init__, which would draw a weight

@@ -74,7 +74,7 @@ class TargetTask(_WritingTask):
         def measure(row: EncodedRow, written: Sequence[int]) -> tuple[Tensor, Tensor]:
             source = PackedBatch.from_sequences([row.pieces[0].ids])
             target = PackedBatch.from_sequences([[start_id, *written[:-1]]])
-            device = model.head_weight.device
+            device = next(model.parameters()).device
             labels = torch.tensor(written, device=device)
             found: tuple[Tensor, Tensor] = model(source.to(device), target.to(device), labels)
             return found
@@ -136,7 +136,7 @@ class ChatTask(_WritingTask):
             prompt = row.pieces[0].prompt
             ids = [*prompt, *written[:-1]]
             labels = [IGNORED] * (len(prompt) - 1) + list(written)
-            device = model.head_weight.device
+            device = next(model.parameters()).device
             batch = PackedBatch.from_sequences([ids]).to(device)
             found: tuple[Tensor, Tensor] = model(batch, torch.tensor(labels, device=device))
             return found

@@ -4,6 +4,7 @@ from weldlm.weights.data_package import path_of_model
 from weldlm.weights.model_path import StoredModel, load_config, open_model
 from weldlm.weights.pooling import read_pooling
 from weldlm.weights.pretrained import load_pretrained, save_config, save_pretrained
+from weldlm.weights.quantized_folder import save_quantized
 
 __all__ = [
     "StoredModel",
@@ -14,4 +15,5 @@ __all__ = [
     "read_pooling",
     "save_config",
     "save_pretrained",
+    "save_quantized",
 ]

@@ -14,7 +14,17 @@ from weldlm.heads import Model
 from weldlm.text_file import decode_text, parse_json
 from weldlm.weights.config_fields import check_fields
 
-__all__ = ["head_format", "read_config", "read_json", "their_config"]
+__all__ = [
+    "QUANTIZATION",
+    "head_format",
+    "is_quantized",
+    "read_config",
+    "read_json",
+    "their_config",
+]
+
+# what config.json says of a folder of weldlm's own quantized weights
+QUANTIZATION = {"quant_method": "weldlm"}
 
 _logger = logging.getLogger(__name__)
 
@@ -44,6 +54,8 @@ def read_config(theirs: dict[str, Any], path: Path) -> ModelConfig:
     """
     family = _family(theirs, path)
     for name, expected in {**family.required, "quantization_config": None}.items():
+        if name == "quantization_config" and is_quantized(theirs):
+            continue
         if theirs.get(name) not in (None, expected):
             raise ValueError(
                 f"{path}: {name} = {theirs[name]!r} is not supported; expected {expected!r}"
@@ -62,6 +74,11 @@ def read_config(theirs: dict[str, Any], path: Path) -> ModelConfig:
         ) from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def is_quantized(theirs: dict[str, Any]) -> bool:
+    """Whether the folder holds quantized weights as weldlm writes them."""
+    return theirs.get("quantization_config") == QUANTIZATION
 
 
 def head_format(config: ModelConfig, head: type[Model]) -> HeadFormat:

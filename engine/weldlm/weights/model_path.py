@@ -16,7 +16,7 @@ from weldlm.tokenizer.llama2c_vocabulary import is_llama2c_vocabulary
 from weldlm.weights.gguf_config import gguf_fields
 from weldlm.weights.gguf_tensors import GgufTensors
 from weldlm.weights.llama2c import Llama2cTensors
-from weldlm.weights.model_json import read_config, read_json
+from weldlm.weights.model_json import is_quantized, read_config, read_json
 from weldlm.weights.tensor_files import TensorFiles, has_tensor_files
 from weldlm.weights.tensor_source import TensorSource
 
@@ -36,6 +36,7 @@ class StoredModel:
     config: ModelConfig
     head: HeadKind  # that it was saved with
     tensors: TensorSource
+    is_quantized: bool = False  # a folder of `save_quantized`
 
 
 def open_model(path: str | Path) -> StoredModel:
@@ -58,9 +59,10 @@ def open_model(path: str | Path) -> StoredModel:
     theirs, tensors = _fields(path, form)
     config = read_config(theirs, path / "config.json" if form == "Hugging Face" else path)
     family = FAMILIES[config.family]
+    is_ours = is_quantized(theirs)
     if tensors is None:
-        tensors = TensorFiles(path, _renamed(family))
-    return StoredModel(path, form, config, _head(theirs, family), tensors)
+        tensors = TensorFiles(path, _unchanged if is_ours else _renamed(family))
+    return StoredModel(path, form, config, _head(theirs, family), tensors, is_ours)
 
 
 def load_config(path: str | Path) -> ModelConfig:
@@ -118,6 +120,10 @@ def _head(theirs: dict[str, Any], family: Family) -> HeadKind:
     if theirs.get("problem_type") == "regression" and "regression" in kinds:
         return "regression"
     return kinds[0] if kinds else next(iter(family.heads))
+
+
+def _unchanged(name: str) -> str:
+    return name
 
 
 def _renamed(family: Family) -> Callable[[str], str | None]:

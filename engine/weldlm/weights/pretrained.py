@@ -14,12 +14,13 @@ from torch import Tensor
 from weldlm.atomic_file import replace_text
 from weldlm.families import FAMILIES, Family, Rule, split_sizes, tensor_rules
 from weldlm.heads import CausalLM, Model
-from weldlm.layers import LoraLinear, QuantizedTensors
+from weldlm.layers import LoraLinear, PackedEmbedding, PackedLinear, QuantizedTensors
 from weldlm.memory import require_memory, require_table_memory
 from weldlm.placement import require_device, weights_dtype
 from weldlm.weights.model_json import head_format, their_config
 from weldlm.weights.model_path import StoredModel, open_model
 from weldlm.weights.new_weights import build_without_weights, draw_weight, fill_shared
+from weldlm.weights.quantized_folder import load_quantized
 from weldlm.weights.tensor_files import DEFAULT_SHARD_BYTES, TensorPlan, write_tensors
 from weldlm.weights.tensor_source import TensorSource
 
@@ -107,7 +108,8 @@ def load_pretrained(
 
     Args:
         path: a folder with config.json and model.safetensors, shards with their index, or torch's
-            .bin files, from which nothing but tensors is taken; a GGUF file or a folder with one;
+            .bin files, from which nothing but tensors is taken; a folder of quantized weights from
+            `weldlm convert --quantize`; a GGUF file or a folder with one;
             a .bin model of llama2.c or a folder with one.
         head: what the model is for.
         labels: names of a classifier's outputs; those of the folder where None.
@@ -143,6 +145,8 @@ def load_stored(
     report: Report | None,
 ) -> M:
     """Reads a model of which headers have been read, as `load_pretrained` does."""
+    if stored.is_quantized:
+        return load_quantized(stored, head, device=device, dtype=dtype)
     device, dtype = require_device(device), weights_dtype(dtype)
     path, config, files = stored.path, stored.config, stored.tensors
     if labels is not None:
@@ -179,6 +183,11 @@ def _config_text(model: Model, dtype: torch.dtype | None) -> str:
 def _refuse_adapted(model: Model) -> None:
     """Raises where a folder of weights would not give the model's outputs."""
     for name, module in model.named_modules():
+        if isinstance(module, PackedEmbedding | PackedLinear):
+            raise ValueError(
+                f"{name} is packed for the CPU; expected plain weights; quantized ones are written "
+                "by save_quantized(model, folder)"
+            )
         if isinstance(module, QuantizedTensors):
             raise ValueError(
                 f"{name} has {module.bits} bits, which the folder cannot hold; expected "

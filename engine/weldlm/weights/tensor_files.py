@@ -76,11 +76,31 @@ class TensorFiles:
     def stored_as(self, name: str) -> str:
         return self._stored[name].stored_as
 
+    @property
+    def num_bytes(self) -> int:
+        """Of the files."""
+        paths = {stored.path for stored in self._stored.values()}
+        return sum(path.stat().st_size for path in paths)
+
     def read(self, name: str) -> Tensor:
         """Returns a view of the file.
 
         Raises:
             ValueError: it is damaged, or the tensor is not of floating-point numbers.
+        """
+        stored, tensor = self._stored[name], self.read_stored(name)
+        if tensor.dtype not in _DTYPES:
+            known = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
+            raise ValueError(
+                f"{stored.path}: {stored.name!r} is in {tensor.dtype}; expected one of {known}"
+            )
+        return tensor
+
+    def read_stored(self, name: str) -> Tensor:
+        """Returns a view of the file, of any type of numbers.
+
+        Raises:
+            ValueError: it is damaged.
         """
         stored = self._stored[name]
         if stored.path in self._pickled:
@@ -91,11 +111,6 @@ class TensorFiles:
                     tensor = file.get_tensor(stored.name)
             except (SafetensorError, OSError) as error:
                 raise _damaged(stored.path, error) from error
-        if tensor.dtype not in _DTYPES:
-            known = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
-            raise ValueError(
-                f"{stored.path}: {stored.name!r} is in {tensor.dtype}; expected one of {known}"
-            )
         return tensor
 
     def _in_pickle(self, path: Path) -> list[_Stored]:

@@ -1,6 +1,7 @@
 """`weldlm convert`: any model in, a folder of equal logits out, or nothing at all."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,59 @@ def test_sizes_have_units(source: Path, tmp_path: Path, size: str, num_files: in
 
     assert len(list((tmp_path / "target").glob("*.safetensors"))) == num_files
     assert load_pretrained(tmp_path / "target").config == load_pretrained(source).config
+
+
+def test_quantized_folder_generates_and_says_what_it_costs(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target, text = tmp_path / "target", tmp_path / "text.txt"
+    text.write_text("a b a ab" * 9)
+
+    assert run("convert", source, target, "--quantize", "int8", "--text", text) == 0
+
+    out, err = capsys.readouterr()
+    assert out == f"{target}\n"
+    found = re.search(r"perplexity of (\d+) tokens: ([\d.]+) -> ([\d.]+) ", err)
+    assert found is not None
+    assert float(found[3]) == pytest.approx(float(found[2]), rel=0.02)
+    prompt = ("--prompt", "a b", "--max-tokens", 8)
+    assert run("generate", "--model", target, *prompt) == 0
+    loaded = capsys.readouterr().out
+    assert run("generate", "--model", source, "--quantize", "int8", *prompt) == 0
+    assert capsys.readouterr().out == loaded
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--text", "README.md"), "--text goes with --quantize; leave it out"),
+        (("--quantize", "int8", "--dtype", "float16"), "is not rounded stays in fp32"),
+    ],
+    ids=["text", "dtype"],
+)
+def test_options_that_do_not_fit_a_quantized_folder_are_named(
+    source: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    message: str,
+) -> None:
+    (tmp_path / "README.md").write_text("a")
+    options = tuple(str(tmp_path / o) if o.endswith(".md") else o for o in options)
+
+    assert run("convert", source, tmp_path / "target", *options) == 2
+
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "target").exists()
+
+
+def test_what_is_quantized_is_not_quantized_again(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "target"
+    assert run("convert", source, target, "--quantize", "int8") == 0
+    capsys.readouterr()
+
+    assert run("generate", "--model", target, "--quantize", "int4", "--prompt", "a") == 2
+
+    assert "expected a model that is neither packed nor quantized" in capsys.readouterr().err
