@@ -78,12 +78,11 @@ IMPORT_ORDER = (
     ("training_loop", "pretraining"),
     ("pacing",),
     ("trainer", "generation", "conversation", "encoding"),
-    ("openai_api", "scoring"),
+    ("openai_api", "scoring", "distill"),
     ("job_record", "prompt_file", "tasks", "completion_fields"),
     ("job_output",),
     (
         "finetune",
-        "distill",
         "batch_job",
         "job_merge",
         "encoder_job",

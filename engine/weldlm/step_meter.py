@@ -4,17 +4,21 @@ Shared by the callbacks for the Trainers of transformers and Lightning. Counts s
 until a step is reported, so that counting does not synchronize.
 """
 
+import re
 import resource
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 __all__ = ["StepMeter", "flops_per_token"]
+
+_STATUS = Path("/proc/self/status")
 
 
 @dataclass(slots=True)
@@ -82,5 +86,9 @@ def peak_memory(device: torch.device) -> int:
     """Most bytes held so far: of the GPU's tensors, or of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if _STATUS.exists():  # ru_maxrss would begin with the size of the program that started this one
+        found = re.search(r"^VmHWM:\s+(\d+) kB$", _STATUS.read_text(), re.MULTILINE)
+        if found:
+            return int(found[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

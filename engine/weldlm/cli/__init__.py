@@ -22,6 +22,7 @@ from weldlm.cli.convert import convert
 from weldlm.cli.cost import cost
 from weldlm.cli.data import data
 from weldlm.cli.demo import demo
+from weldlm.cli.distill import distill
 from weldlm.cli.doctor import doctor
 from weldlm.cli.encoders import classify, embed, fill_mask
 from weldlm.cli.evaluate import evaluate
@@ -96,6 +97,7 @@ _COMMANDS = (
     data,
     train,
     finetune,
+    distill,
     predict,
     generate,
     chat,

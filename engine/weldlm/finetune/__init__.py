@@ -2,5 +2,6 @@
 
 from weldlm.finetune.run import FinetuneResult, finetune
 from weldlm.finetune.settings import TRAINING_FIELDS, FinetuneSettings
+from weldlm.finetune.teaching import Teaching
 
-__all__ = ["TRAINING_FIELDS", "FinetuneResult", "FinetuneSettings", "finetune"]
+__all__ = ["TRAINING_FIELDS", "FinetuneResult", "FinetuneSettings", "Teaching", "finetune"]

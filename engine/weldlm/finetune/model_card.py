@@ -76,6 +76,7 @@ def write_model_card(figures: dict[str, Any], record: TaskRecord) -> str:
         "| --- | --- |",
         *(f"| {name} | {value:.4f} |" for name, value in figures["heldout"].items()),
         "",
+        *_distillation(figures.get("distillation")),
         "## Limits",
         "",
         f"- Sequences of at most {most}; longer rows are {_LIMITS[record.too_long]}.",
@@ -85,3 +86,18 @@ def write_model_card(figures: dict[str, Any], record: TaskRecord) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _distillation(found: dict[str, Any] | None) -> list[str]:
+    """Teacher and student side by side."""
+    if found is None:
+        return []
+    teacher, student = found["teacher_figures"], found["student_figures"]
+    return [
+        f"## Distilled from `{found['teacher']}`",
+        "",
+        "| | teacher | this model |",
+        "| --- | --- | --- |",
+        *(f"| {name} | {value:,.4g} | {student[name]:,.4g} |" for name, value in teacher.items()),
+        "",
+    ]

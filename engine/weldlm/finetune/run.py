@@ -18,6 +18,7 @@ from weldlm.distributed import Ranks, join_ranks
 from weldlm.finetune.model_card import write_model_card
 from weldlm.finetune.prepared_data import EncodedSplit, encode_data, read_data
 from weldlm.finetune.settings import LORA_FIELDS, TRAINING_FIELDS, FinetuneSettings
+from weldlm.finetune.teaching import Teaching
 from weldlm.heads import HEADS, Model, Regressor
 from weldlm.sealed_folder import replace_folder
 from weldlm.tasks import TASK_FILE, TASKS, Prediction, RegressionTask
@@ -73,6 +74,7 @@ def finetune(
     device: str = "cpu",
     callbacks: Sequence[Callback] = (),
     resume: bool = False,
+    teaching: Teaching | None = None,
 ) -> FinetuneResult:
     """Fine-tunes a model, keeps its best epoch and judges that on rows it has not seen.
 
@@ -89,6 +91,7 @@ def finetune(
         device: that trains.
         callbacks: take the reports of the training.
         resume: go on from the newest checkpoint in `out`, where there is one.
+        teaching: a fine-tuned model that this one learns from beside the labels.
 
     Raises:
         FileNotFoundError: there is no such model or file.
@@ -98,7 +101,9 @@ def finetune(
     files = _Files(str(model), str(data), None if heldout is None else str(heldout), Path(out))
     training = training or {}
     with join_ranks(device, training.get("parallel", "auto")) as ranks:
-        return _finetune(files, settings, training, device, callbacks, ranks, resume=resume)
+        return _finetune(
+            files, settings, training, device, callbacks, ranks, resume=resume, teaching=teaching
+        )
 
 
 def _finetune(
@@ -110,6 +115,7 @@ def _finetune(
     ranks: Ranks,
     *,
     resume: bool,
+    teaching: Teaching | None,
 ) -> FinetuneResult:
     """On each rank; the first one writes and judges."""
     out = files.out
@@ -121,7 +127,11 @@ def _finetune(
     if settings.lora is not None:
         add_lora(body, replace(settings.lora, trains_head=body.kind not in _WRITERS))
     encoded = encode_data(split, tokenizer, body.config, settings)
-    trainer = _trainer(body, encoded, settings, out, training, callbacks)
+    learner = body
+    if teaching is not None:
+        encoded = teaching.taught(encoded)
+        learner = teaching.learner(body)
+    trainer = _trainer(learner, encoded, settings, out, training, callbacks)
 
     def begin() -> None:
         for bad in encoded.bad:
@@ -146,6 +156,8 @@ def _finetune(
             "settings": asdict(settings),
             "training": asdict(trainer.settings),
         }
+        if teaching is not None:
+            figures["distillation"] = teaching.figures(best, told)
         _write(out, best, tokenizer, told, figures, predictions)
         return figures
 

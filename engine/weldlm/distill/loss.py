@@ -1,8 +1,11 @@
-"""Distillation: a student learns the distributions of a teacher beside the labels.
+"""The loss of a student: labels, the teacher's distributions, its states and its attention.
 
 The loss of a labelled row is hard_share * cross-entropy + (1 - hard_share) * T^2 *
 KL(teacher || student) at temperature T (Hinton et al. 2015, arXiv:1503.02531). Neither model's
-[N, vocab_size] logits ever exist whole.
+[N, vocab_size] logits ever exist whole. To the mean over rows come hidden_weight * the mean of
+1 - cosine of the states behind matched layers (Sanh et al. 2019, arXiv:1910.01108) and
+attention_weight * the mean of KL(teacher || student) of what the last layer's tokens look at (Wang
+et al. 2020, arXiv:2002.10957).
 """
 
 import copy
@@ -13,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from weldlm.distill.matching import Matching, check_matching
 from weldlm.heads import (
     CausalLM,
     MaskedLM,
@@ -36,12 +40,17 @@ class DistillSettings:
 
     temperature: float = 2.0  # divides the logits of both before they are compared
     hard_share: float = 0.5  # of the loss, that comes from the labels
+    hidden_weight: float = 0.0  # of the states; the student is as wide as the teacher
+    attention_weight: float = 0.0  # of the last attention; it has as many heads as the teacher
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"temperature is {self.temperature}; expected a finite number above 0")
         if not 0 <= self.hard_share <= 1:
             raise ValueError(f"hard_share is {self.hard_share}; expected 0 to 1")
+        for name in ("hidden_weight", "attention_weight"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
 
 
 def distilled(student: M, teacher: Model, settings: DistillSettings | None = None) -> M:
@@ -57,13 +66,15 @@ def distilled(student: M, teacher: Model, settings: DistillSettings | None = Non
     Raises:
         ValueError: the two do not fit together.
     """
+    settings = settings or DistillSettings()
     _check(student, teacher)
+    check_matching(student, teacher, settings.hidden_weight, settings.attention_weight)
     for weight in teacher.parameters():
         weight.requires_grad_(False)
     model = copy.copy(student)
     model.__class__ = _DISTILLED[type(student)]
     # not a submodule: its weights are no weights of the model
-    model.__dict__["_teaching"] = teacher.eval(), settings or DistillSettings()
+    model.__dict__["_teaching"] = teacher.eval(), settings
     return model
 
 
@@ -94,11 +105,13 @@ def _check(student: Model, teacher: Model) -> None:
 def _forward(self: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
     """Returns the summed loss and the number of labels; arguments as of the student."""
     teacher, settings = self._teaching
-    hidden, weight, bias, labels, row_weights = self.projection(*arguments)
+    matching = Matching(self, teacher, settings.hidden_weight, settings.attention_weight)
+    with matching.of_student():
+        hidden, weight, bias, labels, row_weights = self.projection(*arguments)
     hard, count = linear_cross_entropy(hidden, weight, labels, bias=bias, row_weights=row_weights)
-    if settings.hard_share == 1:
+    if settings.hard_share == 1 and not matching.is_needed:
         return hard, count
-    with torch.no_grad():
+    with torch.no_grad(), matching.of_teacher():
         theirs: Projection = teacher.projection(*arguments)
     soft, _ = linear_kl_divergence(
         *_with_bias(hidden, weight, bias),
@@ -108,7 +121,8 @@ def _forward(self: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
         row_weights=row_weights,
     )
     soft_share = (1 - settings.hard_share) * settings.temperature**2
-    return settings.hard_share * hard + soft_share * soft, count
+    total = settings.hard_share * hard + soft_share * soft
+    return (total + count * matching.loss() if matching.is_needed else total), count
 
 
 def _with_bias(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
