@@ -175,10 +175,10 @@ def _alike(_row: Any) -> str:
 
 
 def _aliases(settings: FinetuneSettings, rows: Sequence[Any]) -> dict[str, str]:
-    labels = {row.label for row in rows}
-    if settings.task != "sentiment" or len(labels) < 2:
+    if settings.task != "sentiment":
         return {}
-    return known_aliases(labels)
+    labels = {row.label for row in rows}
+    return known_aliases(labels) if len(labels) > 1 else {}
 
 
 def _labels(kind: str, rows: Sequence[Any], aliases: dict[str, str]) -> tuple[str, ...]:
