@@ -48,6 +48,26 @@ def test_clients_that_leave_free_their_blocks(number: int) -> None:
         assert server.metric("weldlm_requests_waiting") == 0
 
 
+def test_a_client_that_does_not_read_holds_up_nobody() -> None:
+    body = {
+        "prompt": "some",
+        "max_tokens": 240,
+        "ignore_eos": True,
+        "n": 4,
+        "stream": True,
+        "logprobs": 5,
+    }
+    asked = {"prompt": "some", "max_tokens": 5, "temperature": 0}
+    with Server(generation_service(batch_size=8)) as server:
+        with httpx.stream("POST", server.url + COMPLETIONS, json=body, timeout=60) as answer:
+            next(answer.iter_lines())
+            texts = [server.post(COMPLETIONS, **asked).json() for _ in range(5)]
+
+        assert eventually(lambda: server.held_blocks() == 0)
+    found = {text["choices"][0]["text"] for text in texts}
+    assert found == {expected("some", max_tokens=5).text}
+
+
 @pytest.mark.slow
 def test_the_client_of_openai_works() -> None:
     openai = pytest.importorskip("openai")
