@@ -10,6 +10,7 @@ import pytest
 
 from tests.engine.prepared_texts import LEARNER, contents, prepare, write_texts
 from weldlm.data import TokenShards
+from weldlm.data.cleaning import CleanSettings
 from weldlm.data.pipeline import is_prepared, open_prepared, work_folder
 from weldlm.sealed_folder import lock_folder
 from weldlm.tokenizer import Tokenizer
@@ -274,3 +275,19 @@ def test_processes_make_what_one_makes(folder: Path) -> None:
     prepare(folder, num_workers=2)
 
     assert contents(folder / "corpus") == before
+
+
+def test_an_evaluation_set_that_changes_is_looked_for_again(folder: Path) -> None:
+    texts = {path.read_text() for path in (folder / "texts").iterdir()}
+    evaluation = folder / "questions.txt"
+    evaluation.write_text("nothing of the kind stands in any of these texts\n")
+    cleaning = CleanSettings(evaluation=(str(evaluation),), overlap=4)
+    prepare(folder, cleaning=cleaning)
+    evaluation.write_text((folder / "texts" / "000.txt").read_text())
+
+    report = prepare(folder, cleaning=cleaning)
+
+    known = {(folder / "texts" / "000.txt").read_text()}
+    assert {text for side in both_sides(folder) for text in side} == texts - known
+    assert report["steps"]["contamination"]["removed"] == 1
+    assert report["steps"]["contamination"]["samples"][0]["name"] == "texts/000.txt"

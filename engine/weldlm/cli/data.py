@@ -46,14 +46,41 @@ _READING = (
     ),
 )
 _CLEANING = (
+    _cleaning("--repair", is_flag=True, default=None, help="Mend text decoded wrongly, with ftfy."),
     _cleaning(
         "--normalization",
         type=click.Choice(["none", "nfc", "nfkc"]),
         help="Unicode form of the text.  [default: nfc]",
     ),
     _cleaning(
-        "--control-characters", is_flag=True, default=None, help="Keep them; they are removed else."
+        "--keep-control-characters", is_flag=True, default=None, help="Which are removed else."
     ),
+    _cleaning(
+        "--language",
+        "languages",
+        multiple=True,
+        help="Code, such as en, of a language whose texts stay; may be repeated.  [default: all]",
+    ),
+    _cleaning("--language-confidence", type=float, help="Least probability of it.  [default: 0]"),
+    _cleaning(
+        "--rule",
+        "rules",
+        multiple=True,
+        help="gopher, c4, boilerplate, or one rule of --list-rules; may be repeated.",
+    ),
+    _cleaning("--without", multiple=True, help="Rule to leave out of a set; may be repeated."),
+    _cleaning(
+        "--redact",
+        multiple=True,
+        type=click.Choice(["email", "phone", "ip", "key"]),
+        help="What gives way to a placeholder; may be repeated.",
+    ),
+    _cleaning(
+        "--evaluation",
+        multiple=True,
+        help="File of an evaluation set; texts that share words with it go. May be repeated.",
+    ),
+    _cleaning("--overlap", type=int, help="Words in a row that are shared then.  [default: 13]"),
     _cleaning(
         "--duplicates",
         type=click.Choice(["keep", "exact"]),
@@ -61,7 +88,30 @@ _CLEANING = (
     ),
 )
 _SHOWN = 3  # bad rows on the terminal
-_OF_CLEANING = ("normalization", "control_characters")
+_OF_CLEANING = (
+    "repair",
+    "normalization",
+    "keep_control_characters",
+    "languages",
+    "language_confidence",
+    "rules",
+    "without",
+    "redact",
+    "evaluation",
+    "overlap",
+)
+
+
+def _list_rules(context: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:
+    if not is_asked:
+        return
+    from weldlm.data.cleaning import RULE_SETS, RULES
+
+    for name, members in RULE_SETS.items():
+        click.echo(f"{name}: {', '.join(members)}")
+    for rule in RULES.values():
+        click.echo(f"{rule.name:20} removes {rule.about}")
+    context.exit()
 
 
 @click.command(cls=GroupedCommand, short_help="Make a corpus of text to train on.")
@@ -91,6 +141,14 @@ _OF_CLEANING = ("normalization", "control_characters")
 @click.option("--workers", type=click.IntRange(1), help="Processes that clean.  [default: cores]")
 @click.option("--replace", is_flag=True, help="Make --out anew though its settings were others.")
 @add_options(*_READING, *_CLEANING)
+@click.option(
+    "--list-rules",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_rules,
+    help="Say what the rules are, and stop.",
+)
 @config_option
 def data(
     data: tuple[str, ...],
@@ -114,6 +172,7 @@ def data(
     \b
     Examples:
       weldlm data --data texts/ --out corpus
+      weldlm data --data web/ --out corpus --rule gopher --language en --redact email
       weldlm train --data corpus --out run
     """
     from weldlm.data.cleaning import CleanSettings

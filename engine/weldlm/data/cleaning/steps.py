@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from weldlm.data.cleaning.tally import Sample, StepCount, Tally, rank_of
 from weldlm.data.corpus import Document
 
-__all__ = ["EMPTY", "Cleaner", "Step"]
+__all__ = ["EMPTY", "Cleaner", "Step", "TextStep"]
+
+TextStep = Callable[[str], str | None]  # the text that stays; None removes the document
 
 EMPTY = "empty"  # name of the step that removes what holds no text
 
@@ -16,7 +18,7 @@ class Step:
     """One thing that is done to texts."""
 
     name: str
-    apply: Callable[[str], str | None]  # the text that stays; None removes the document
+    apply: TextStep
     is_shown: bool = True  # samples of what it takes away may be shown
     is_for_web_pages: bool = False
 

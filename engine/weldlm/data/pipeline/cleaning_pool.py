@@ -21,14 +21,20 @@ from weldlm.data.cleaning import Cleaner, CleanSettings, Step, build_steps
 from weldlm.data.corpus import Document
 from weldlm.data.pipeline.part_file import write_part
 
-__all__ = ["CleaningPool", "clean_part"]
+__all__ = ["CleaningPool", "clean_part", "load_steps"]
 
 _WAITING = 2  # parts for each process that are in memory at most
 
 
+@lru_cache(maxsize=1)
+def load_steps(settings: CleanSettings) -> list[Step]:
+    """The steps, which a process builds once."""
+    return build_steps(settings)
+
+
 def clean_part(path: Path, documents: Sequence[Document], settings: CleanSettings) -> None:
     """Cleans documents and writes what stays to `path`."""
-    cleaner = Cleaner(_steps(settings))
+    cleaner = Cleaner(load_steps(settings))
     names: list[str] = []
     texts: list[str] = []
     for document in documents:
@@ -86,11 +92,6 @@ class CleaningPool:
     ) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
-
-
-@lru_cache(maxsize=1)
-def _steps(settings: CleanSettings) -> list[Step]:
-    return build_steps(settings)
 
 
 def _follow_parent() -> None:

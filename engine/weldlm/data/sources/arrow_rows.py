@@ -1,6 +1,6 @@
 """Rows of Parquet files and of the Arrow files that the package datasets saves."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ def arrow_columns(path: Path) -> list[str]:
         return texts or list(schema.names)
 
 
-def read_arrow(path: Path, column: str) -> Iterator[Row]:
-    """Yields rows with one column, a few hundred in memory at a time.
+def read_arrow(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """Yields rows with some of the columns, a few hundred in memory at a time.
 
     Raises:
         ModuleNotFoundError: pyarrow is not installed.
@@ -36,13 +36,14 @@ def read_arrow(path: Path, column: str) -> Iterator[Row]:
     """
     number = 0
     with _opened(path) as (schema, batches):
-        if column not in schema.names:
+        missing = next((name for name in columns if name not in schema.names), None)
+        if missing is not None:
             known = ", ".join(schema.names)
-            raise ValueError(f"{path} has no column {column!a}, but {known}; name another")
-        for batch in batches(column):
-            for value in batch.column(0).to_pylist():
+            raise ValueError(f"{path} has no column {missing!a}, but {known}; name another")
+        for batch in batches(list(columns)):
+            for fields in batch.to_pylist():
                 number += 1
-                yield Row(f"{path}:{number}", {column: value})
+                yield Row(f"{path}:{number}", fields)
 
 
 def _pyarrow(path: Path) -> Any:
@@ -54,7 +55,7 @@ def _pyarrow(path: Path) -> Any:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """The schema of a file, and a function from a column to batches of it."""
+    """The schema of a file, and a function from columns to batches of them."""
     arrow = _pyarrow(path)
     try:
         if path.suffix.lower() == ".parquet":
@@ -63,11 +64,11 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             with parquet.ParquetFile(path) as file:
                 yield (
                     file.schema_arrow,
-                    lambda column: file.iter_batches(_ROWS_AT_ONCE, columns=[column]),
+                    lambda columns: file.iter_batches(_ROWS_AT_ONCE, columns=columns),
                 )
         else:
             with arrow.memory_map(str(path)) as source, arrow.ipc.open_stream(source) as stream:
-                yield stream.schema, lambda column: _small_batches(stream, column)
+                yield stream.schema, lambda columns: _small_batches(stream, columns)
     except (arrow.ArrowInvalid, arrow.ArrowException, EOFError) as error:
         raise ValueError(
             f"{path} is damaged ({error}); expected a whole {path.suffix} file; write it again"
@@ -80,8 +81,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         ) from error
 
 
-def _small_batches(stream: Any, column: str) -> Iterator[Any]:
+def _small_batches(stream: Any, columns: list[str]) -> Iterator[Any]:
     for batch in stream:
-        chosen = batch.select([column])
+        chosen = batch.select(columns)
         for start in range(0, chosen.num_rows, _ROWS_AT_ONCE):
             yield chosen.slice(start, _ROWS_AT_ONCE)

@@ -42,7 +42,7 @@ def _rows(source: SourceFile, text_column: str | None) -> Iterable[Row | BadRow]
     read = _READERS.get(source.kind)
     if read is None:
         column = text_column or _text_column(arrow_columns(source.path), str(source.path))
-        yield from read_arrow(source.path, column)
+        yield from read_arrow(source.path, [column])
         return
     with open_source(source.path) as file:
         rows = read(file, str(source.path), () if text_column is None else (text_column,))
