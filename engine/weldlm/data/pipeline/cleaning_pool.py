@@ -20,21 +20,39 @@ from typing import Self
 from weldlm.data.cleaning import Cleaner, CleanSettings, Step, build_steps
 from weldlm.data.corpus import Document
 from weldlm.data.pipeline.part_file import write_part
+from weldlm.data.sources import evaluation_files
 
-__all__ = ["CleaningPool", "clean_part", "load_steps"]
+__all__ = ["CleaningPool", "clean_part", "evaluation_state", "load_steps"]
+
+Evaluation = tuple[tuple[str, int, int], ...]  # name, size and last change of each file
 
 _WAITING = 2  # parts for each process that are in memory at most
 
 
+def evaluation_state(settings: CleanSettings) -> Evaluation:
+    """The files of the evaluation sets as they are now.
+
+    Raises:
+        FileNotFoundError: one does not exist.
+    """
+    return tuple(
+        (file.name, file.size, file.changed)
+        for path in settings.evaluation
+        for file in evaluation_files(path)
+    )
+
+
 @lru_cache(maxsize=1)
-def load_steps(settings: CleanSettings) -> list[Step]:
-    """The steps, which a process builds once."""
+def load_steps(settings: CleanSettings, _evaluation: Evaluation) -> list[Step]:
+    """The steps, which a process builds once for evaluation sets in this state."""
     return build_steps(settings)
 
 
-def clean_part(path: Path, documents: Sequence[Document], settings: CleanSettings) -> None:
+def clean_part(
+    path: Path, documents: Sequence[Document], settings: CleanSettings, evaluation: Evaluation
+) -> None:
     """Cleans documents and writes what stays to `path`."""
-    cleaner = Cleaner(load_steps(settings))
+    cleaner = Cleaner(load_steps(settings, evaluation))
     names: list[str] = []
     texts: list[str] = []
     for document in documents:
@@ -49,7 +67,7 @@ class CleaningPool:
     """Takes parts and cleans them; with one worker in this process."""
 
     def __init__(self, settings: CleanSettings, num_workers: int) -> None:
-        self._settings = settings
+        self._how = (settings, evaluation_state(settings))
         self._most = num_workers * _WAITING
         self._waiting: deque[Future[None]] = deque()
         self._pool = None
@@ -71,12 +89,12 @@ class CleaningPool:
         """
         if self._pool is None:
             done: Future[None] = Future()
-            clean_part(path, documents, self._settings)
+            clean_part(path, documents, *self._how)
             done.set_result(None)
             return done
         while len(self._waiting) >= self._most:
             self._waiting.popleft().result()
-        self._waiting.append(self._pool.submit(clean_part, path, documents, self._settings))
+        self._waiting.append(self._pool.submit(clean_part, path, documents, *self._how))
         return self._waiting[-1]
 
     def finish(self) -> None:

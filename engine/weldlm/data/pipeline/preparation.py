@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from weldlm.data.pipeline.cleaned_parts import CleanedParts, clean_groups, has_finished
-from weldlm.data.pipeline.cleaning_pool import load_steps
+from weldlm.data.pipeline.cleaning_pool import evaluation_state, load_steps
 from weldlm.data.pipeline.groups import group_files
 from weldlm.data.pipeline.prepared import (
     KIND,
@@ -32,7 +32,7 @@ from weldlm.data.pipeline.settings import DataSettings
 from weldlm.data.pipeline.token_files import Encoding, TokenFile, encode_split, write_split
 from weldlm.data.pipeline.vocabulary import Learner, settle_tokenizer
 from weldlm.data.shards import TokenShards
-from weldlm.data.sources import Sources, evaluation_files, find_sources
+from weldlm.data.sources import Sources, find_sources
 from weldlm.sealed_folder import lock_folder, read_manifest, remove_drafts, replace_folder
 from weldlm.tokenizer import Tokenizer
 from weldlm.tokenizer.fingerprint import fingerprint
@@ -106,7 +106,9 @@ def _prepare(
     plan: _Plan, out: Path, num_workers: int, notify: Notify | None, *, replace: bool
 ) -> dict[str, Any]:
     work, settings = work_folder(out), plan.settings
-    load_steps(settings.cleaning)  # names what is missing before the work begins
+    load_steps(
+        settings.cleaning, evaluation_state(settings.cleaning)
+    )  # names what is missing before the work begins
     for folder in (work, *(path for path in work.iterdir() if path.is_dir())):
         remove_drafts(folder)
     told = notify or _stay_silent
@@ -130,11 +132,7 @@ def _prepare(
 
 def _how(settings: DataSettings) -> dict[str, Any]:
     """All but the files that cleaned parts depend on."""
-    evaluation = [
-        [file.name, file.size, file.changed]
-        for path in settings.cleaning.evaluation
-        for file in evaluation_files(path)
-    ]
+    evaluation = evaluation_state(settings.cleaning)
     return {**settings.cleaning_record(), "evaluation": evaluation, "format": _FORMAT}
 
 
