@@ -37,7 +37,7 @@ def add_reviews(folder: Path) -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_page_does_what_it_says(name: str, tmp_path: Path) -> None:
     (tmp_path / "corpus.txt").write_text(Path(subprocess.__file__).read_text(encoding="utf-8"))
-    if name == "finetune.md":
+    if name in ("finetune.md", "distillation.md"):
         add_reviews(tmp_path)
 
     run_commands("".join(blocks(TEXTS[name], "sh")), tmp_path)
