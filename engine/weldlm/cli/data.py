@@ -83,8 +83,13 @@ _CLEANING = (
     _cleaning("--overlap", type=int, help="Words in a row that are shared then.  [default: 13]"),
     _cleaning(
         "--duplicates",
-        type=click.Choice(["keep", "exact"]),
+        type=click.Choice(["keep", "exact", "near"]),
         help="Which texts that were there before are removed.  [default: exact]",
+    ),
+    _cleaning(
+        "--similarity",
+        type=float,
+        help="Share of runs of 5 words that near duplicates have in common.  [default: 0.8]",
     ),
 )
 _SHOWN = 3  # bad rows on the terminal

@@ -18,12 +18,13 @@ class Sample:
     rank: str  # a hash; those with the lowest are kept
     name: str  # of the document
     text: str
+    instead: str = ""  # name of the document that stays in its place
 
     @classmethod
-    def of(cls, name: str, source: str, text: str) -> "Sample":
+    def of(cls, name: str, source: str, text: str, *, instead: str = "") -> "Sample":
         """A sample whose rank comes from the text that the document had."""
         shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
-        return cls(rank_of(name, source), name, shown)
+        return cls(rank_of(name, source), name, shown, instead)
 
 
 def rank_of(name: str, source: str) -> str:

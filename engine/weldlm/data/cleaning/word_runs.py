@@ -7,7 +7,7 @@ from hashlib import blake2b
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["hash_runs", "hash_words", "split_words"]
+__all__ = ["Hashes", "hash_runs", "hash_words", "join_hashes", "split_words"]
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -34,7 +34,16 @@ def hash_runs(words: Hashes, length: int) -> Hashes:
     total = np.zeros(num_runs, np.uint64)
     for begin in range(length):
         total = total * _FACTOR + words[begin : begin + num_runs]
-    return (total ^ (total >> np.uint64(32))) * _FACTOR
+    return _stir(total)
+
+
+def join_hashes(first: Hashes, second: Hashes) -> Hashes:
+    """Returns a number for each pair, [N]."""
+    return _stir(first * _FACTOR + second)
+
+
+def _stir(numbers: Hashes) -> Hashes:
+    return (numbers ^ (numbers >> np.uint64(32))) * _FACTOR
 
 
 @lru_cache(maxsize=1 << 17)

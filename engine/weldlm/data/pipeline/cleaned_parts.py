@@ -14,7 +14,7 @@ from pathlib import Path
 
 from weldlm.atomic_file import replace_text
 from weldlm.data.corpus import Document
-from weldlm.data.pipeline.cleaning_pool import CleaningPool
+from weldlm.data.pipeline.cleaning_pool import CleaningPool, CleaningWay
 from weldlm.data.pipeline.groups import Group
 from weldlm.data.pipeline.part_file import Part
 from weldlm.data.pipeline.settings import DataSettings
@@ -64,6 +64,7 @@ def clean_groups(
     groups: Sequence[Group],
     folder: Path,
     settings: DataSettings,
+    way: CleaningWay,
     *,
     num_workers: int,
     progress: Progress | None = None,
@@ -74,6 +75,7 @@ def clean_groups(
         groups: the files.
         folder: keeps the parts from one run to the next.
         settings: how.
+        way: how each document is cleaned.
         num_workers: processes that clean.
         progress: takes bytes of files.
 
@@ -86,7 +88,7 @@ def clean_groups(
     done, total = 0, sum(group.num_bytes for group in groups)
     missing = [group for group in groups if run.read_record(group) is None]
     is_small = sum(group.num_bytes for group in missing) <= 2 * settings.part_bytes
-    with CleaningPool(settings.cleaning, 1 if is_small else num_workers) as pool:
+    with CleaningPool(way, 1 if is_small else num_workers) as pool:
         for group in groups:
             record = run.read_record(group)
             if record is None:

@@ -11,7 +11,10 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
+from importlib.util import find_spec
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
@@ -19,27 +22,16 @@ from typing import Self
 
 from weldlm.data.cleaning import Cleaner, CleanSettings, Step, build_steps
 from weldlm.data.corpus import Document
+from weldlm.data.pipeline.near_duplicates import sign_texts
 from weldlm.data.pipeline.part_file import write_part
 from weldlm.data.sources import evaluation_files
 
-__all__ = ["CleaningPool", "clean_part", "evaluation_state", "load_steps"]
+__all__ = ["CleaningPool", "CleaningWay", "clean_part"]
 
 Evaluation = tuple[tuple[str, int, int], ...]  # name, size and last change of each file
 
+_PACKAGES = ("ftfy", "py3langid", "rensa", "trafilatura")
 _WAITING = 2  # parts for each process that are in memory at most
-
-
-def evaluation_state(settings: CleanSettings) -> Evaluation:
-    """The files of the evaluation sets as they are now.
-
-    Raises:
-        FileNotFoundError: one does not exist.
-    """
-    return tuple(
-        (file.name, file.size, file.changed)
-        for path in settings.evaluation
-        for file in evaluation_files(path)
-    )
 
 
 @lru_cache(maxsize=1)
@@ -48,11 +40,38 @@ def load_steps(settings: CleanSettings, _evaluation: Evaluation) -> list[Step]:
     return build_steps(settings)
 
 
-def clean_part(
-    path: Path, documents: Sequence[Document], settings: CleanSettings, evaluation: Evaluation
-) -> None:
+@dataclass(frozen=True, slots=True)
+class CleaningWay:
+    """All that decides what becomes of a document."""
+
+    settings: CleanSettings
+    evaluation: Evaluation
+    is_signed: bool  # texts get signatures, by which near duplicates are found
+
+    @classmethod
+    def of(cls, settings: CleanSettings, *, is_signed: bool) -> "CleaningWay":
+        """The way with the evaluation sets as they are now.
+
+        Raises:
+            FileNotFoundError: one does not exist.
+            ModuleNotFoundError: a package that a step needs is not installed.
+            ValueError: one cannot be read, or a language is unknown.
+        """
+        way = cls(settings, _evaluation_state(settings), is_signed)
+        load_steps(settings, way.evaluation)
+        if is_signed:
+            sign_texts([])
+        return way
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of the packages that have a part in it."""
+        return {name: version(name) for name in _PACKAGES if find_spec(name) is not None}
+
+
+def clean_part(path: Path, documents: Sequence[Document], way: CleaningWay) -> None:
     """Cleans documents and writes what stays to `path`."""
-    cleaner = Cleaner(load_steps(settings, evaluation))
+    cleaner = Cleaner(load_steps(way.settings, way.evaluation))
     names: list[str] = []
     texts: list[str] = []
     for document in documents:
@@ -60,14 +79,14 @@ def clean_part(
         if text is not None:
             names.append(document.name)
             texts.append(text)
-    write_part(path, names, texts, cleaner.tally)
+    write_part(path, names, texts, cleaner.tally, sign_texts(texts) if way.is_signed else None)
 
 
 class CleaningPool:
     """Takes parts and cleans them; with one worker in this process."""
 
-    def __init__(self, settings: CleanSettings, num_workers: int) -> None:
-        self._how = (settings, evaluation_state(settings))
+    def __init__(self, way: CleaningWay, num_workers: int) -> None:
+        self._way = way
         self._most = num_workers * _WAITING
         self._waiting: deque[Future[None]] = deque()
         self._pool = None
@@ -89,12 +108,12 @@ class CleaningPool:
         """
         if self._pool is None:
             done: Future[None] = Future()
-            clean_part(path, documents, *self._how)
+            clean_part(path, documents, self._way)
             done.set_result(None)
             return done
         while len(self._waiting) >= self._most:
             self._waiting.popleft().result()
-        self._waiting.append(self._pool.submit(clean_part, path, documents, *self._how))
+        self._waiting.append(self._pool.submit(clean_part, path, documents, self._way))
         return self._waiting[-1]
 
     def finish(self) -> None:
@@ -110,6 +129,14 @@ class CleaningPool:
     ) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+
+
+def _evaluation_state(settings: CleanSettings) -> Evaluation:
+    return tuple(
+        (file.name, file.size, file.changed)
+        for path in settings.evaluation
+        for file in evaluation_files(path)
+    )
 
 
 def _follow_parent() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from weldlm.data.pipeline.cleaned_parts import CleanedParts, clean_groups, has_finished
-from weldlm.data.pipeline.cleaning_pool import evaluation_state, load_steps
+from weldlm.data.pipeline.cleaning_pool import CleaningWay
 from weldlm.data.pipeline.groups import group_files
 from weldlm.data.pipeline.prepared import (
     KIND,
@@ -106,20 +106,19 @@ def _prepare(
     plan: _Plan, out: Path, num_workers: int, notify: Notify | None, *, replace: bool
 ) -> dict[str, Any]:
     work, settings = work_folder(out), plan.settings
-    load_steps(
-        settings.cleaning, evaluation_state(settings.cleaning)
-    )  # names what is missing before the work begins
+    way = CleaningWay.of(settings.cleaning, is_signed=settings.is_signed)
     for folder in (work, *(path for path in work.iterdir() if path.is_dir())):
         remove_drafts(folder)
     told = notify or _stay_silent
     cleaned = clean_groups(
-        group_files(plan.sources.files, _how(settings)),
+        group_files(plan.sources.files, _how(settings, way)),
         work,
         settings,
+        way,
         num_workers=num_workers,
         progress=lambda done, total: told("cleaning", done, total),
     )
-    selection = select_documents(cleaned.parts, settings)
+    selection = select_documents(cleaned.parts, settings, work)
     _require_text(selection, settings)
     kept = out / TOKENIZER if is_prepared(out) and not replace else None
     tokenizer = settle_tokenizer(
@@ -130,10 +129,14 @@ def _prepare(
     return _publish(plan, out, cleaned, selection, tokenizer, splits)
 
 
-def _how(settings: DataSettings) -> dict[str, Any]:
+def _how(settings: DataSettings, way: CleaningWay) -> dict[str, Any]:
     """All but the files that cleaned parts depend on."""
-    evaluation = evaluation_state(settings.cleaning)
-    return {**settings.cleaning_record(), "evaluation": evaluation, "format": _FORMAT}
+    return {
+        **settings.cleaning_record(),
+        "evaluation": way.evaluation,
+        "versions": way.versions,
+        "format": _FORMAT,
+    }
 
 
 def _encode(

@@ -60,7 +60,10 @@ def _describe_step(step: StepCount) -> dict[str, Any]:
         "removed": step.removed,
         "changed": step.changed,
         "characters": step.characters,
-        "samples": [{"name": sample.name, "text": sample.text} for sample in step.samples],
+        "samples": [
+            {"name": sample.name, "instead": sample.instead, "text": sample.text}
+            for sample in step.samples
+        ],
     }
 
 

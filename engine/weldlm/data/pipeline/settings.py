@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from weldlm.data.cleaning import CleanSettings
 from weldlm.data.rows import OnError
@@ -11,7 +11,7 @@ from weldlm.data.sources import ReadSettings
 
 __all__ = ["DataSettings", "Duplicates"]
 
-Duplicates = Literal["keep", "exact"]
+Duplicates = Literal["keep", "exact", "near"]
 
 _PART_BYTES = 1 << 24
 _OF_PARTS = ("text_column", "separator", "cleaning", "part_bytes")
@@ -27,6 +27,7 @@ class DataSettings:
     on_error: OnError = "stop"  # what becomes of files and rows that cannot be read
     cleaning: CleanSettings = field(default_factory=CleanSettings)  # what is done to each text
     duplicates: Duplicates = "exact"  # which texts that were there before are removed
+    similarity: float = 0.8  # share of runs of five words that near duplicates have in common
     held_out: float = 0.02  # share of the documents kept for validation
     frame: bool = True  # each document stands between two end-of-text tokens; not for encoders
     part_bytes: int = _PART_BYTES  # characters of text that a process cleans at a time
@@ -34,6 +35,10 @@ class DataSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out is {self.held_out}; expected at least 0 and below 1")
+        if self.duplicates not in get_args(Duplicates):
+            raise ValueError(f"duplicates is {self.duplicates!r}; expected keep, exact or near")
+        if not 0 < self.similarity <= 1:
+            raise ValueError(f"similarity is {self.similarity}; expected above 0 and at most 1")
         if self.part_bytes < 1:
             raise ValueError(f"part_bytes is {self.part_bytes}; expected at least 1")
 
@@ -52,4 +57,9 @@ class DataSettings:
     def cleaning_record(self) -> dict[str, Any]:
         """The settings that cleaned parts depend on."""
         record = self.record()
-        return {name: record[name] for name in _OF_PARTS}
+        return {name: record[name] for name in _OF_PARTS} | {"is_signed": self.is_signed}
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether texts get signatures, by which near duplicates are found."""
+        return self.duplicates == "near"
