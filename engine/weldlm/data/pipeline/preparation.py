@@ -27,6 +27,7 @@ from weldlm.data.pipeline.prepared import (
     open_prepared,
 )
 from weldlm.data.pipeline.report import describe_corpus
+from weldlm.data.pipeline.report_page import draw_page
 from weldlm.data.pipeline.selection import Selection, select_documents
 from weldlm.data.pipeline.settings import DataSettings
 from weldlm.data.pipeline.token_files import Encoding, TokenFile, encode_split, write_split
@@ -42,7 +43,7 @@ __all__ = ["Notify", "prepare_data", "work_folder"]
 Notify = Callable[[str, int, int], None]  # takes a stage, how much is done, and of how much
 
 _FORMAT = 1  # of the parts; a change of what cleaning does raises it
-_REPORT = "report.json"
+_REPORT, _PAGE = "report.json", "report.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +176,14 @@ def _publish(
                 shards[name] = TokenShards.open(draft / name)
         report = describe_corpus(plan.sources, cleaned, selection.duplicates, shards, plan.record)
         (draft / _REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        page = draw_page(report).encode(errors="backslashreplace")  # names may be no characters
+        (draft / _PAGE).write_bytes(page)
         manifest = {
             "kind": KIND,
             "version": VERSION,
             "settings": plan.record,
             "shards": {name: part.fingerprint for name, part in shards.items()},
-            "files": {name: describe_file(draft / name) for name in (TOKENIZER, _REPORT)},
+            "files": {name: describe_file(draft / name) for name in (TOKENIZER, _REPORT, _PAGE)},
         }
         text = json.dumps(manifest, indent=2) + "\n"
         (draft / "manifest.json").write_text(text, encoding="utf-8")
