@@ -88,6 +88,31 @@ def test_echo_with_max_tokens_0_scores_the_prompt(server: Server) -> None:
     assert all(len(top) in (2, 3) for top in choice["logprobs"]["top_logprobs"][1:])
 
 
+def test_a_continuation_is_scored_as_evaluations_ask_for_it(server: Server) -> None:
+    """Ids of context and continuation, echoed, with one more token that nobody looks at."""
+    ids, num_context = [*TOKENIZER.encode("some text"), 0], 2
+    ids[-1] = int(MODEL.logits(PackedBatch.from_sequences([ids]))[-2].argmax())
+    body = {"prompt": [ids, ids[:3]], "max_tokens": 1, "echo": True, "logprobs": 1, "seed": 1234}
+
+    choices = server.post(COMPLETIONS, **body, **GREEDY).json()["choices"]
+
+    scores = MODEL.logits(PackedBatch.from_sequences([ids])).double().log_softmax(dim=-1)
+    for choice, row in zip(choices, (ids, ids[:3]), strict=True):
+        found = choice["logprobs"]
+        assert len(found["tokens"]) == len(found["top_logprobs"]) == len(row) + 1
+        expected_sum = sum(scores[i - 1, row[i]].item() for i in range(num_context, len(row)))
+        assert sum(found["token_logprobs"][num_context:-1]) == pytest.approx(expected_sum, abs=1e-5)
+        scored = slice(num_context, -1)
+        is_best = [
+            max(top, key=top.get) == token
+            for top, token in zip(
+                found["top_logprobs"][scored], found["tokens"][scored], strict=True
+            )
+        ]
+        places = range(num_context, len(row))
+        assert is_best == [int(scores[i - 1].argmax()) == row[i] for i in places]
+
+
 def test_a_chat_is_what_its_template_spells(server: Server) -> None:
     messages = [{"role": "user", "content": [{"type": "text", "text": "some text"}]}]
 
