@@ -117,6 +117,29 @@ def rms_norm_backward(
         block_sums: [ceil(num_rows / rows_per_block), hidden_size], overwritten.
     """
 
+def gated_mlp(
+    x: int, y: int, num_rows: int, width: int, activation: int, is_gated: bool, /
+) -> None:
+    """Writes y = activation(x), or activation(gate) * up.
+
+    Args:
+        x: [num_rows, width], or gate and up [num_rows, 2, width].
+        y: [num_rows, width].
+        activation: gelu, gelu_tanh, silu, relu, relu_squared as 0 to 4.
+    """
+
+def gated_mlp_backward(
+    grad_y: int,
+    x: int,
+    grad_x: int,
+    num_rows: int,
+    width: int,
+    activation: int,
+    is_gated: bool,
+    /,
+) -> None:
+    """Writes the gradient of x, in its shape."""
+
 def linear(
     x: int,
     weight: int,

@@ -23,14 +23,14 @@ Backend = Literal["reference", "cpu", "gpu"]
 _GPU_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _CPU_DTYPES = (torch.float32,)
 
-# operation -> what its CPU backend is: a compiled path, PyTorch over chunks of rows where the
-# reference would take more memory, or the reference where that is as good
-_CPU_PATHS: dict[str, Literal["compiled", "chunked", "reference"]] = {
+# operation -> what its CPU backend is: a compiled path, or PyTorch over chunks of rows where the
+# reference would take more memory
+_CPU_PATHS: dict[str, Literal["compiled", "chunked"]] = {
     "attention": "compiled",
     "layer_norm": "compiled",
     "rms_norm": "compiled",
     "rotary": "compiled",
-    "gated_mlp": "reference",
+    "gated_mlp": "compiled",
     "sampling": "compiled",
     "linear": "compiled",
     "quantized_linear": "compiled",
@@ -43,6 +43,7 @@ _CPU_PATHS: dict[str, Literal["compiled", "chunked", "reference"]] = {
 # (operation, backend) -> options that it cannot compute; a call with one takes the reference
 _GAPS: dict[tuple[str, Backend], tuple[str, ...]] = {
     ("attention", "cpu"): ("dropout",),
+    ("gated_mlp", "cpu"): ("dropout",),
     ("linear", "cpu"): ("an unpacked weight",),
     ("quantized_linear", "cpu"): ("an unpacked weight",),
 }
@@ -65,8 +66,6 @@ _forced: Backend | None = None
 @contextmanager
 def use_backend(backend: Backend) -> Iterator[None]:
     """Forces every operation of the process onto `backend` until the block ends.
-
-    The `cpu` backend of an operation without a compiled path is its reference (see `explain`).
 
     Raises:
         ValueError: `backend` is none of reference, cpu, gpu.
@@ -115,8 +114,6 @@ def _automatic(op: str, device: str, dtype: torch.dtype) -> Choice:
     obstacle = _OBSTACLES[backend](op, device, dtype)
     if obstacle is not None:
         return Choice(op, "reference", obstacle)
-    if backend == "cpu" and _CPU_PATHS[op] == "reference":
-        return Choice(op, "reference", "plain PyTorch is already as fast on a CPU")
     gaps = _GAPS.get((op, backend), ())
     exceptions = f"; the reference for {', '.join(gaps)}" if gaps else ""
     merit = _MERITS["gpu" if backend == "gpu" else _CPU_PATHS[op]]
@@ -126,7 +123,7 @@ def _automatic(op: str, device: str, dtype: torch.dtype) -> Choice:
 def _require(
     op: str, backend: Backend, device: str, dtype: torch.dtype, options: tuple[str, ...]
 ) -> Backend:
-    if backend == "reference" or (backend == "cpu" and _CPU_PATHS[op] == "reference"):
+    if backend == "reference":
         return "reference"
     obstacle = _OBSTACLES[backend](op, device, dtype) or _gap(op, backend, options)
     if obstacle is not None:

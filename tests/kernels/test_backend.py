@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.kernels.interpreter import interpret
-from weldlm_kernels import activate, backend, explain, layer_norm, use_backend
+from weldlm_kernels import backend, explain, layer_norm, use_backend
 
 OF_CPU = {
     "attention",
@@ -12,6 +12,7 @@ OF_CPU = {
     "rms_norm",
     "linear_cross_entropy",
     "linear_kl_divergence",
+    "gated_mlp",
     "paged_attention",
     "linear",
     "quantized_linear",
@@ -19,7 +20,6 @@ OF_CPU = {
     "sampling",
     "write_kv",
 }
-PLAIN = {"gated_mlp"}
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_gpu_tensors_take_triton(dtype: torch.dtype) -> None:
 def test_fp32_on_a_cpu_takes_its_own_path_where_that_is_better() -> None:
     found = choices("cpu", torch.float32)
 
-    assert found == dict.fromkeys(OF_CPU, "cpu") | dict.fromkeys(PLAIN, "reference")
+    assert found == dict.fromkeys(OF_CPU, "cpu")
 
 
 @pytest.mark.usefixtures("installed")
@@ -86,14 +86,6 @@ def test_chunks_of_rows_need_no_extension(installed: set[str]) -> None:
     installed.discard("weldlm_kernels._cpu")
 
     assert choices("cpu", torch.float32)["linear_kl_divergence"] == "cpu"
-
-
-@pytest.mark.usefixtures("installed")
-def test_plain_pytorch_on_a_cpu_has_its_reason() -> None:
-    (choice,) = [choice for choice in explain() if choice.op == "gated_mlp"]
-
-    assert choice.backend == "reference"
-    assert "already as fast" in choice.reason
 
 
 def test_explained_backend_is_the_one_taken(installed: set[str]) -> None:
@@ -141,15 +133,6 @@ def test_forcing_triton_on_fp64_raises_in_the_interpreter() -> None:
         pytest.raises(RuntimeError, match="float64 has no kernel"),
     ):
         layer_norm(x, weight)
-
-
-def test_forced_cpu_takes_the_reference_of_an_op_without_compiled_path() -> None:
-    x = torch.randn(3, 2, 8).double()
-
-    with use_backend("cpu"):
-        forced = activate(x, activation="gelu")
-
-    torch.testing.assert_close(forced, activate(x, activation="gelu"))
 
 
 def test_unknown_backend_is_refused() -> None:

@@ -30,7 +30,7 @@ def activate(
     """Computes dropout(activation(x + bias)).
 
     Args:
-        x: [..., width], fp32, fp16 or bf16 (fp64 takes the reference).
+        x: [..., width], fp32, fp16 or bf16 (fp64 takes the reference, as dropout does on a CPU).
         bias: [width] or None.
         activation: gelu (with erf), gelu_tanh, silu, relu or relu_squared.
         dropout_p: the probability that an element becomes 0; the others are divided by 1 - p.
@@ -90,7 +90,7 @@ def _dispatch(
 ) -> Tensor:
     _check(x, bias, activation, dropout_p, seed)
     seed = seed if dropout_p > 0 else None
-    backend = choose("gated_mlp", x)
+    backend = choose("gated_mlp", x, () if seed is None else ("dropout",))
     if backend == "reference":
         return getattr(reference, name)(x, bias, seed, activation, dropout_p)  # type: ignore[no-any-return]
     return kernel(x, bias, seed, activation, dropout_p, backend)  # type: ignore[no-any-return]
@@ -141,8 +141,8 @@ def _gated_forward(
     dropout_p: float,
     backend: Any,
 ) -> Tensor:
-    gpu = implementation("gated_mlp", backend)
-    return gpu.activate_gated(x, bias, seed, activation, dropout_p)  # type: ignore[no-any-return]
+    kernels = implementation("gated_mlp", backend)
+    return kernels.activate_gated(x, bias, seed, activation, dropout_p)  # type: ignore[no-any-return]
 
 
 def _activate_fake(x: Tensor, *_: Any) -> Tensor:
@@ -185,8 +185,8 @@ def _activate_backward_implementation(
     dropout_p: float,
     backend: Any,
 ) -> tuple[Tensor, Tensor]:
-    gpu = implementation("gated_mlp", backend)
-    return gpu.activate_backward(grad_y, x, bias, seed, activation, dropout_p)  # type: ignore[no-any-return]
+    kernels = implementation("gated_mlp", backend)
+    return kernels.activate_backward(grad_y, x, bias, seed, activation, dropout_p)  # type: ignore[no-any-return]
 
 
 def _gated_backward_implementation(
@@ -198,8 +198,8 @@ def _gated_backward_implementation(
     dropout_p: float,
     backend: Any,
 ) -> tuple[Tensor, Tensor]:
-    gpu = implementation("gated_mlp", backend)
-    return gpu.activate_gated_backward(grad_y, x, bias, seed, activation, dropout_p)  # type: ignore[no-any-return]
+    kernels = implementation("gated_mlp", backend)
+    return kernels.activate_gated_backward(grad_y, x, bias, seed, activation, dropout_p)  # type: ignore[no-any-return]
 
 
 def _backward_fake(

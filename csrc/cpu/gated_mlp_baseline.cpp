@@ -1,0 +1,7 @@
+#include "cpu/gated_mlp_row.hpp"
+
+namespace weldlm::cpu {
+
+const GatedMlpRows gated_mlp_rows_baseline = gated_mlp_rows;
+
+}  // namespace weldlm::cpu
