@@ -1,5 +1,6 @@
 """A corpus is what its files are, however often its making was cut off and begun again."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -291,3 +292,21 @@ def test_an_evaluation_set_that_changes_is_looked_for_again(folder: Path) -> Non
     assert {text for side in both_sides(folder) for text in side} == texts - known
     assert report["steps"]["contamination"]["removed"] == 1
     assert report["steps"]["contamination"]["samples"][0]["name"] == "texts/000.txt"
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    words = "some words that are the text of a row " * 60
+    peaks = []
+    for num_bytes in (40_000_000, 240_000_000):
+        with (tmp_path / "texts" / "rows.jsonl").open("w") as file:
+            for number in range(num_bytes // len(words)):
+                file.write(json.dumps({"text": f"{number} {words}"}) + "\n")
+            file.write("x" * 50_000_000 + "\n")
+        command = [sys.executable, "-m", "tests.engine.measured_preparation", str(tmp_path)]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(int(shown.stdout))
+
+    assert peaks[1] < peaks[0] * 1.3
+    assert peaks[1] < 600 << 20

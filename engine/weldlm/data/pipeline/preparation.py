@@ -24,7 +24,6 @@ from weldlm.data.pipeline.prepared import (
     VERSION,
     describe_file,
     is_prepared,
-    open_prepared,
 )
 from weldlm.data.pipeline.report import describe_corpus
 from weldlm.data.pipeline.report_page import draw_page
@@ -53,6 +52,7 @@ class _Plan:
     sources: Sources
     settings: DataSettings
     tokenizer: Tokenizer | Learner
+    fingerprint: str | None  # of a tokenizer that is given
     record: dict[str, Any]  # of all that the result depends on but the files
 
 
@@ -86,7 +86,10 @@ def prepare_data(
     """
     out = Path(out)
     sources = find_sources(data, include=settings.include)
-    plan = _Plan(sources, settings, tokenizer, _record(settings, tokenizer))
+    given = fingerprint(tokenizer) if isinstance(tokenizer, Tokenizer) else None
+    what = tokenizer.what if isinstance(tokenizer, Learner) else f"with fingerprint {given}"
+    record = {**settings.record(), "vocabulary": what}
+    plan = _Plan(sources, settings, tokenizer, given, record)
     _check_out(out, plan.record, replace=replace)
     is_new = not work_folder(out).exists()
     try:
@@ -125,7 +128,8 @@ def _prepare(
     tokenizer = settle_tokenizer(
         plan.tokenizer, selection, work, kept=kept, held_out=settings.held_out
     )
-    encoding = Encoding(tokenizer, settings.frame, settings.held_out)
+    name = plan.fingerprint or fingerprint(tokenizer)
+    encoding = Encoding(tokenizer, name, settings.frame, settings.held_out)
     splits = _encode(selection, encoding, work / "tokens", told)
     return _publish(plan, out, cleaned, selection, tokenizer, splits)
 
@@ -187,16 +191,7 @@ def _publish(
         }
         text = json.dumps(manifest, indent=2) + "\n"
         (draft / "manifest.json").write_text(text, encoding="utf-8")
-    open_prepared(out)
     return report
-
-
-def _record(settings: DataSettings, tokenizer: Tokenizer | Learner) -> dict[str, Any]:
-    if isinstance(tokenizer, Learner):
-        vocabulary = tokenizer.what
-    else:
-        vocabulary = f"with fingerprint {fingerprint(tokenizer)[:12]}"
-    return {**settings.record(), "vocabulary": vocabulary}
 
 
 def _check_out(out: Path, record: dict[str, Any], *, replace: bool) -> None:

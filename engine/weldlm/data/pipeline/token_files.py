@@ -22,7 +22,6 @@ from weldlm.data.prepare import encode_framed, hold_out
 from weldlm.data.shards import create_shards, token_dtype
 from weldlm.sealed_folder import read_manifest
 from weldlm.tokenizer import Tokenizer
-from weldlm.tokenizer.fingerprint import fingerprint
 
 __all__ = ["Encoding", "TokenFile", "encode_split", "selected_texts", "write_split"]
 
@@ -36,6 +35,7 @@ class Encoding:
     """How texts become ids."""
 
     tokenizer: Tokenizer
+    fingerprint: str  # of the tokenizer
     has_frame: bool  # each document stands between two end-of-text ids
     held_out: float  # share of a single document
 
@@ -81,10 +81,9 @@ def encode_split(
         folder: keeps the files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = fingerprint(encoding.tokenizer)
     for indices in _runs(selection.parts):
         texts = selected_texts(selection, flags, indices, encoding.held_out)
-        key = _key(selection, flags, indices, encoding, name)
+        key = _key(selection, flags, indices, encoding)
         found = _read(folder, key)
         if found is None:
             found = _encode(texts, encoding, folder, key)
@@ -125,8 +124,8 @@ def _ends(part: Part) -> bool:
     return int.from_bytes(digest[:8], "big") % _MEAN_PARTS == 0
 
 
-def _key(selection: Selection, flags: Flags, indices: range, encoding: Encoding, name: str) -> str:
-    about: list[Any] = [name, encoding.has_frame]
+def _key(selection: Selection, flags: Flags, indices: range, encoding: Encoding) -> str:
+    about: list[Any] = [encoding.fingerprint, encoding.has_frame]
     if selection.is_one_document and encoding.held_out:
         about += ["head" if flags is selection.is_train else "tail", encoding.held_out]
         flags = selection.is_train | selection.is_valid

@@ -37,7 +37,7 @@ def settle_tokenizer(
     kept: Path | None,
     held_out: float,
 ) -> Tokenizer:
-    """Returns the tokenizer, which stands in `folder` / tokenizer.json then.
+    """Returns the tokenizer that is wanted, or learned in this way before, or learned now.
 
     Args:
         wanted: a tokenizer, or how to learn one.
@@ -46,12 +46,11 @@ def settle_tokenizer(
         kept: file of the tokenizer that an earlier run learned in this way.
         held_out: share of a single document.
     """
-    path = folder / _FILE
     if isinstance(wanted, Tokenizer):
-        wanted.save(path)
-        return Tokenizer.from_file(path)
+        return wanted
     if kept is not None:
         return Tokenizer.from_file(kept)
+    path = folder / _FILE
     record = json.dumps({"what": wanted.what, "texts": _name_texts(selection)}) + "\n"
     if _read(folder / _RECORD) != record or not path.is_file():
         (folder / _RECORD).unlink(missing_ok=True)

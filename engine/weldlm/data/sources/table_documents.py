@@ -1,7 +1,6 @@
 """Documents from rows: the text of one column each."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from weldlm.data.column_names import TEXT_NAMES, find_name
 from weldlm.data.corpus import Document
@@ -29,11 +28,11 @@ def read_table(source: SourceFile, text_column: str | None) -> Iterator[Document
     Raises:
         ValueError: the file is damaged, has no such column, or it cannot be told which it is.
     """
-    column = text_column
+    column, path = text_column, str(source.path)
     for row in _rows(source, text_column):
         if isinstance(row, Row):
             column = column or _text_column(list(row.fields), row.place)
-            yield _document(row, column, source)
+            yield _document(row, column, source.name + row.place.removeprefix(path))
         else:
             yield row
 
@@ -76,7 +75,7 @@ def _text_column(columns: Sequence[str], place: str) -> str:
     return found
 
 
-def _document(row: Row, column: str, source: SourceFile) -> Document | BadRow:
+def _document(row: Row, column: str, name: str) -> Document | BadRow:
     if column not in row.fields:
         known = ", ".join(row.fields)
         return BadRow(row.place, f"there is no {column!a}, but {known}; mend or leave it out")
@@ -93,5 +92,4 @@ def _document(row: Row, column: str, source: SourceFile) -> Document | BadRow:
         require_whole_characters(value, "the text")
     except ValueError as error:
         return BadRow(row.place, str(error))
-    line = row.place.removeprefix(str(Path(source.path)))
-    return Document(f"{source.name}{line}", value)
+    return Document(name, value)
