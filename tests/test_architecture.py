@@ -50,7 +50,7 @@ IMPORT_ORDER = (
     ("transformer", "chat_prompt"),
     ("heads", "muon"),
     ("weights",),
-    ("adapters", "quantization"),
+    ("adapters", "quantization", "cheaper_attention"),
     (
         "objectives",
         "optim",

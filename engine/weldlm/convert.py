@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from weldlm.cheaper_attention import group_kv_heads, with_window
 from weldlm.checkpoint import is_in_parts, load_weights
 from weldlm.heads import HEADS, Model
 from weldlm.memory import require_memory
@@ -39,6 +40,8 @@ def convert_model(
     *,
     dtype: torch.dtype | None = None,
     weight_format: WeightFormat | None = None,
+    num_kv_heads: int | None = None,
+    window: int | None = None,
     judge: Judge | None = None,
     max_shard_bytes: int = _DEFAULT_SHARD_BYTES,
     report: Callable[[int, int], None] | None = None,
@@ -50,7 +53,10 @@ def convert_model(
         target: a folder that does not exist yet.
         dtype: of the weights; as stored where None, fp32 where they are quantized.
         weight_format: rounds them, as `quantize_model` does; weldlm alone reads the folder then.
-        judge: called with model and tokenizer before the weights are rounded, and afterwards.
+        num_kv_heads: of a model whose query heads share those of keys and values; as they are
+            where None.
+        window: tokens that attention sees; all where None.
+        judge: called with model and tokenizer before any of that is changed, and afterwards.
         max_shard_bytes: a larger model becomes several files with an index.
         report: called with how much is done and of how much; what is read and what is written
             count alike.
@@ -78,8 +84,17 @@ def convert_model(
     model, path = _read(source, dtype, _half(report, is_second=False))
     tokenizer = _tokenizer(path)
     _check_finite(model, path)
+    is_changed = any(option is not None for option in (weight_format, num_kv_heads, window))
+    if is_changed and judge is not None:
+        judge(model, tokenizer)
+    if num_kv_heads is not None:
+        model = group_kv_heads(model, num_kv_heads)
+    if window is not None:
+        model = with_window(model, window)
     if weight_format is not None:
-        _quantize(model, weight_format, lambda: judge and judge(model, tokenizer))
+        quantize_model(model.eval(), weight_format)
+    if is_changed and judge is not None:
+        judge(model, tokenizer)
     with replace_folder(target) as draft:
         second = _half(report, is_second=True)
         save = save_pretrained if weight_format is None else save_quantized
@@ -89,12 +104,6 @@ def convert_model(
         if (path / _KEPT).is_file():
             shutil.copyfile(path / _KEPT, draft / _KEPT)
     return tokenizer is not None
-
-
-def _quantize(model: Model, weight_format: WeightFormat, judge: Callable[[], object]) -> None:
-    judge()
-    quantize_model(model.eval(), weight_format)
-    judge()
 
 
 def _read(

@@ -49,7 +49,7 @@ class _Judge:
         if not isinstance(model, CausalLM) or tokenizer is None:
             if self._text is not None:
                 raise ValueError(
-                    f"--text is {self._text}; expected none, since what rounding costs is measured "
+                    f"--text is {self._text}; expected none, since what a change costs is measured "
                     "of decoders with a tokenizer alone"
                 )
             return
@@ -88,9 +88,13 @@ class _Judge:
     help="Round the weights. weldlm alone reads the folder then.",
 )
 @click.option(
+    "--num-kv-heads", type=int, help="Let query heads share heads of keys and values: a divisor."
+)
+@click.option("--window", type=int, help="Let each token see that many only, itself among them.")
+@click.option(
     "--text",
     type=click.Path(path_type=Path, exists=True),
-    help="Measure what --quantize costs on this text.  [default: Python's standard library]",
+    help="Measure on this text what the change costs.  [default: Python's standard library]",
 )
 def convert(
     source: Path,
@@ -98,6 +102,8 @@ def convert(
     dtype: str | None,
     max_shard_size: int,
     quantize: str | None,
+    num_kv_heads: int | None,
+    window: int | None,
     text: Path | None,
 ) -> None:
     """Write the model at SRC as a Hugging Face folder DST, with its tokenizer.
@@ -111,16 +117,20 @@ def convert(
       weldlm convert SmolLM2-135M-Instruct.Q4_1.gguf smollm2 --dtype bfloat16
       weldlm convert run/model smaller --dtype float16 --max-shard-size 500MB
       weldlm convert run/model smallest --quantize int4 --text held-out.txt
+      weldlm convert run/model cheaper --num-kv-heads 2 --window 256
 
-    With --quantize the perplexity of a decoder before and after is printed, on the first tokens of
-    the text.
+    With --quantize, --num-kv-heads or --window the perplexity of a decoder before and after is
+    printed, on the first tokens of the text.
     """
     import torch
 
     from weldlm.convert import convert_model
 
-    if text is not None and quantize is None:
-        raise click.UsageError("--text goes with --quantize; leave it out")
+    is_changed = any(option is not None for option in (quantize, num_kv_heads, window))
+    if text is not None and not is_changed:
+        raise click.UsageError(
+            "--text goes with --quantize, --num-kv-heads and --window; leave it out"
+        )
     judge = _Judge(text)
     with StepBar("converting weights, percent") as bar:
         has_tokenizer = convert_model(
@@ -128,6 +138,8 @@ def convert(
             target,
             dtype=getattr(torch, dtype) if dtype else None,
             weight_format=quantize,  # type: ignore[arg-type]  # click has checked it
+            num_kv_heads=num_kv_heads,
+            window=window,
             judge=judge,
             max_shard_bytes=max_shard_size,
             report=bar.update,
@@ -138,6 +150,6 @@ def convert(
         before, after = judge.perplexities
         change = f"{before:.4g} -> {after:.4g} ({after / before - 1:+.2%})"
         click.echo(f"perplexity of {judge.num_tokens:,} tokens: {change}", err=True)
-    elif quantize is not None:
-        click.echo("what rounding costs is measured of decoders with a tokenizer alone", err=True)
+    elif is_changed:
+        click.echo("what a change costs is measured of decoders with a tokenizer alone", err=True)
     click.echo(str(target))

@@ -190,7 +190,7 @@ def test_quantized_folder_generates_and_says_what_it_costs(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--text", "README.md"), "--text goes with --quantize; leave it out"),
+        (("--text", "README.md"), "--text goes with --quantize, --num-kv-heads and --window"),
         (("--quantize", "int8", "--dtype", "float16"), "is not rounded stays in fp32"),
     ],
     ids=["text", "dtype"],
