@@ -53,13 +53,11 @@ def convert_model(
         target: a folder that does not exist yet.
         dtype: of the weights; as stored where None, fp32 where they are quantized.
         weight_format: rounds them, as `quantize_model` does; weldlm alone reads the folder then.
-        num_kv_heads: of a model whose query heads share those of keys and values; as they are
-            where None.
-        window: tokens that attention sees; all where None.
+        num_kv_heads: see `group_kv_heads`; as they are where None.
+        window: see `with_window`; as it is where None.
         judge: called with model and tokenizer before any of that is changed, and afterwards.
         max_shard_bytes: a larger model becomes several files with an index.
-        report: called with how much is done and of how much; what is read and what is written
-            count alike.
+        report: called with how much is done, read or written, and of how much.
 
     Returns:
         Whether the source had a tokenizer.
@@ -84,17 +82,9 @@ def convert_model(
     model, path = _read(source, dtype, _half(report, is_second=False))
     tokenizer = _tokenizer(path)
     _check_finite(model, path)
-    is_changed = any(option is not None for option in (weight_format, num_kv_heads, window))
-    if is_changed and judge is not None:
-        judge(model, tokenizer)
-    if num_kv_heads is not None:
-        model = group_kv_heads(model, num_kv_heads)
-    if window is not None:
-        model = with_window(model, window)
-    if weight_format is not None:
-        quantize_model(model.eval(), weight_format)
-    if is_changed and judge is not None:
-        judge(model, tokenizer)
+    changes = weight_format, num_kv_heads, window
+    if any(change is not None for change in changes):
+        model = _changed(model, *changes, judge=lambda one: judge and judge(one, tokenizer))
     with replace_folder(target) as draft:
         second = _half(report, is_second=True)
         save = save_pretrained if weight_format is None else save_quantized
@@ -104,6 +94,25 @@ def convert_model(
         if (path / _KEPT).is_file():
             shutil.copyfile(path / _KEPT, draft / _KEPT)
     return tokenizer is not None
+
+
+def _changed(
+    model: Model,
+    weight_format: WeightFormat | None,
+    num_kv_heads: int | None,
+    window: int | None,
+    *,
+    judge: Callable[[Model], object],
+) -> Model:
+    judge(model)
+    if num_kv_heads is not None:
+        model = group_kv_heads(model, num_kv_heads)
+    if window is not None:
+        model = with_window(model, window)
+    if weight_format is not None:
+        quantize_model(model.eval(), weight_format)
+    judge(model)
+    return model
 
 
 def _read(

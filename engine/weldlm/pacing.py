@@ -1,5 +1,6 @@
 """How many steps fit into a budget of minutes, measured without changing anything."""
 
+import logging
 import statistics
 import time
 
@@ -16,6 +17,9 @@ from weldlm.validation import evaluate
 
 __all__ = ["count_affordable_steps"]
 
+_logger = logging.getLogger(__name__)
+
+_FEWEST_STEPS = 10  # with fewer a model has hardly begun to learn
 _MEASURED_STEPS = 4  # the first warms up and does not count
 _MEASURED_SHARE = 0.05  # of the budget; measuring ends early once two steps took as much
 
@@ -49,7 +53,17 @@ def count_affordable_steps(
     step_seconds = statistics.median(seconds[1:])
     if settings.eval_every is not None:
         step_seconds += eval_seconds / settings.eval_every
-    return max(int(ranks.of_first(left / step_seconds)), 1)
+    num_steps = max(int(ranks.of_first(left / step_seconds)), 1)
+    if num_steps < _FEWEST_STEPS:
+        _logger.warning(
+            "%g minutes leave time for %d steps of %.1f s beside a validation of %.1f s; raise "
+            "minutes, or lower rows_per_step or eval_rows",
+            settings.minutes or 0.0,
+            num_steps,
+            step_seconds,
+            eval_seconds,
+        )
+    return num_steps
 
 
 def _time_step(

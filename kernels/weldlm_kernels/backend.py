@@ -22,6 +22,8 @@ Backend = Literal["reference", "cpu", "gpu"]
 
 _GPU_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _CPU_DTYPES = (torch.float32,)
+# whose CPU backend takes 16 bits too and computes in fp32: their references take much longer
+_CPU_IN_FP32 = ("attention",)
 
 # operation -> what its CPU backend is: a compiled path, or PyTorch over chunks of rows where the
 # reference would take more memory
@@ -141,7 +143,8 @@ def _gap(op: str, backend: Backend, options: tuple[str, ...]) -> str | None:
 def _cpu_obstacle(op: str, device: str, dtype: torch.dtype) -> str | None:
     if device != "cpu":
         return f"the tensor is on {device}; move it with .cpu()"
-    if dtype not in _CPU_DTYPES:
+    is_half = dtype in (torch.bfloat16, torch.float16)
+    if dtype not in _CPU_DTYPES and not (is_half and op in _CPU_IN_FP32):
         return f"{dtype} has no compiled path; use float32"
     if _CPU_PATHS[op] == "compiled" and not _is_installed("weldlm_kernels._cpu"):
         return "the extension weldlm_kernels._cpu is not built; run: pip install ."

@@ -55,6 +55,20 @@ def test_steps_fill_the_minutes(
     assert count_affordable_steps(replica, data, data, settings) == expected
 
 
+@pytest.mark.usefixtures("seconds")
+@pytest.mark.parametrize(("minutes", "is_told"), [(0.2, True), (2.0, False)])
+def test_too_few_steps_are_told(
+    tmp_path: Path, minutes: float, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    replica = build_replica(tiny_trainer(tmp_path).model, Ranks(), SETTINGS)
+    settings = SETTINGS.changed(minutes=minutes)
+    data = rows(tmp_path, settings)
+
+    count_affordable_steps(replica, data, data, settings)
+
+    assert ("0.2 minutes leave time for 4 steps" in caplog.text) == is_told
+
+
 def test_measuring_leaves_model_and_gradients_alone(tmp_path: Path) -> None:
     model = tiny_trainer(tmp_path).model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

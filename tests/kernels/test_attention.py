@@ -155,10 +155,11 @@ def test_gpu_equals_reference(case: Case) -> None:
     assert_equals_reference(call(case), make_inputs(case, torch.bfloat16), backend="gpu")
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
 @pytest.mark.parametrize("name", SAMPLE)
-def test_gpu_equals_reference_in_other_dtypes(name: str, dtype: torch.dtype) -> None:
-    assert_equals_reference(call(CASES[name]), make_inputs(CASES[name], dtype), backend="gpu")
+def test_other_dtypes(name: str, backend: Backend, dtype: torch.dtype) -> None:
+    assert_equals_reference(call(CASES[name]), make_inputs(CASES[name], dtype), backend=backend)
 
 
 @pytest.mark.slow
@@ -172,6 +173,7 @@ def test_gpu_equals_reference_at_every_head_size(head_dim: int, dtype: torch.dty
 
 PATHS: list[tuple[Backend, torch.dtype]] = [
     ("cpu", torch.float32),
+    ("cpu", torch.bfloat16),
     ("gpu", torch.float32),
     ("gpu", torch.bfloat16),
 ]

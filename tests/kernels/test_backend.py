@@ -58,13 +58,20 @@ def test_fp32_on_a_cpu_takes_its_own_path_where_that_is_better() -> None:
     ("device", "dtype"),
     [
         ("cuda", torch.float64),
-        ("cpu", torch.bfloat16),
         ("cpu", torch.float64),
         ("mps", torch.float32),
     ],
 )
 def test_anything_else_takes_the_reference(device: str, dtype: torch.dtype) -> None:
     assert set(choices(device, dtype).values()) == {"reference"}
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_attention_alone_is_compiled_for_16_bits_on_a_cpu(dtype: torch.dtype) -> None:
+    found = choices("cpu", dtype)
+
+    assert {op for op, taken in found.items() if taken == "cpu"} == {"attention"}
 
 
 @pytest.mark.parametrize(

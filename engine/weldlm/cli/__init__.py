@@ -183,6 +183,8 @@ def _with_options(message: str, arguments: Sequence[str]) -> str:
             command = command.commands.get(argument, command)
     for parameter in command.params:
         if isinstance(parameter, click.Option) and parameter.name:
+            if parameter.name in arguments:
+                continue  # a path may be called like an option
             # a name of one word is also a word, except where a message begins with it
             start = r"\b" if "_" in parameter.name else r"\A"
             message = re.sub(

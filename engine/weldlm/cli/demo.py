@@ -57,7 +57,7 @@ def demo(minutes: float, out: Path, device: str | None) -> int:
     if result.is_interrupted:
         click.echo(f"interrupted at step {result.step}; the same command goes on from there")
         return result.exit_code
-    if result.loss is None:
+    if result.loss is None and result.valid is None:
         click.echo(f"the run in {out} was complete before; another --out starts a new one")
     # before the rest, so that Ctrl-C there leaves them
     keep_model(model, corpus.tokenizer, out / "model")

@@ -1,4 +1,4 @@
-"""attention on a CPU in fp32: torch's own flash kernel, without its padding.
+"""attention on a CPU: torch's own flash kernel, without its padding.
 
 The kernel takes dense [B, H, L, D] batches, so consecutive sequences of equal lengths go through it
 together, as views of the packed tensors. Its causal mask aligns the first query with the first key
@@ -6,7 +6,7 @@ and ours the last with the last; the two agree where both lengths are equal. Eve
 into parts that need that mask or none: attention over two sets of keys is the mean of the attention
 over each, weighted by exp(lse), and the gradients of the parts, given the whole lse, add up. A
 window is cut into rows that share a mask. Biases and a softcap, which the kernel lacks, take
-cpu_blocks.py.
+cpu_blocks.py. What has 16 bits is computed in fp32, in which the parts are joined.
 """
 
 from dataclasses import dataclass
@@ -81,6 +81,11 @@ def attention(
     options: Options,
 ) -> tuple[Tensor, Tensor]:
     """Returns out [T, H, Dv] and lse [H, T]."""
+    if q.dtype != torch.float32:
+        q32, k32, v32 = q.float(), k.float(), v.float()
+        lengths = q_offsets, k_offsets, q_max_length, k_max_length
+        out, lse = attention(q32, k32, v32, *lengths, _in_fp32(options))
+        return out.to(q.dtype), lse
     if _changes_scores(options):
         return cpu_blocks.attention(q, k, v, q_offsets, k_offsets, options)
     num_tokens, num_heads, value_dim = *q.shape[:2], v.shape[2]
@@ -112,6 +117,15 @@ def attention_backward(
     options: Options,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Returns the gradients of q, k, v and the relative bias, where there is one."""
+    if q.dtype != torch.float32:
+        lengths = q_offsets, k_offsets, q_max_length, k_max_length
+        grad32, q32, k32, v32, out32 = (x.float() for x in (grad_out, q, k, v, out))
+        grad_q, grad_k, grad_v, grad_bias = attention_backward(
+            grad32, q32, k32, v32, out32, lse, *lengths, _in_fp32(options)
+        )
+        if options.relative_bias is not None and grad_bias is not None:
+            grad_bias = grad_bias.to(options.relative_bias.dtype)
+        return grad_q.to(q.dtype), grad_k.to(q.dtype), grad_v.to(q.dtype), grad_bias
     if _changes_scores(options):
         return cpu_blocks.attention_backward(grad_out, q, k, v, lse, q_offsets, k_offsets, options)
     shapes = q.shape, k.shape, v.shape
@@ -141,6 +155,13 @@ def attention_backward(
 def _changes_scores(options: Options) -> bool:
     extras = options.relative_bias, options.alibi_slopes, options.softcap
     return any(extra is not None for extra in extras)
+
+
+def _in_fp32(options: Options) -> Options:
+    bias, slopes = (
+        None if x is None else x.float() for x in (options.relative_bias, options.alibi_slopes)
+    )
+    return options._replace(relative_bias=bias, alibi_slopes=slopes)
 
 
 def _attend(

@@ -377,3 +377,12 @@ def test_an_option_in_a_message_is_one_of_the_command(
     assert (trained, learned) == (2, 2)
     assert "frequency" not in of_train
     assert "lower --min-frequency" in of_tokenizer
+
+
+def test_a_path_that_is_called_like_an_option_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert run("train", "--data", "data", "--steps", 1, "--out", "run") == 2
+    assert capsys.readouterr().err.startswith("weldlm: data does not exist")
