@@ -5,9 +5,12 @@ call, and a row's bits do not depend on how many rows there are (docs/generation
 is a copy of the weights, kept as long as the object.
 """
 
+import threading
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +18,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from weldlm.available_memory import available_bytes
+from weldlm.layers import LoraLinear
 from weldlm_kernels import PackedWeight, linear, pack_weight
 from weldlm_kernels.backend import choose
 
@@ -24,15 +28,34 @@ _MOST_BYTES = 4 << 30  # of a model whose weights are held twice
 
 
 class PackedLinears:
-    """A block in which `linear` takes the packed weights of a model.
+    """A block in which the linear layers and the head of a model take packed weights.
 
-    The weights must not change while the object is in use.
+    The weights must not change while the object is in use. Layers are told inside the block only,
+    so that copies and checkpoints of the model know nothing of it.
     """
 
+    _lock: ClassVar = threading.Lock()
+    _num_open: ClassVar[WeakKeyDictionary[nn.Module, int]] = WeakKeyDictionary()  # of all threads
+
     def __init__(self, model: nn.Module) -> None:
-        """Packs the weights that linear layers and the head have, where they are not packed yet."""
-        weights = _weights(model)
-        self._mode = _Mode({id(w): (w, pack_weight(w)) for w in weights}) if weights else None
+        """Packs the weights that linear layers and the head have."""
+        self._model = model
+        packed = {id(w): (w, pack_weight(w)) for w in _weights(model)}
+        mode = _Mode(packed)
+        # what stands in the place of a method, by the object that has it
+        self._methods: list[tuple[nn.Module, str, Callable[..., Tensor]]] = []
+        for module in model.modules():
+            if type(module) is nn.Linear and id(module.weight) in packed:
+                product = partial(_product, packed[id(module.weight)][1], module)
+                self._methods.append((module, "forward", product))
+            elif isinstance(module, LoraLinear):
+                self._add(module, "forward", mode)
+        if hasattr(model, "scores"):  # the head may be the table of tokens
+            self._add(model, "scores", mode)
+
+    def _add(self, module: nn.Module, name: str, mode: "_Mode") -> None:
+        method = partial(getattr(type(module), name), module)
+        self._methods.append((module, name, partial(_in_mode, mode, method)))
 
     @staticmethod
     def takes(model: nn.Module) -> bool:
@@ -46,8 +69,11 @@ class PackedLinears:
         )
 
     def __enter__(self) -> None:
-        if self._mode is not None:
-            self._mode.__enter__()  # type: ignore[no-untyped-call]
+        with self._lock:
+            self._num_open[self._model] = self._num_open.get(self._model, 0) + 1
+            if self._num_open[self._model] == 1:
+                for module, name, method in self._methods:
+                    module.__dict__[name] = method
 
     def __exit__(
         self,
@@ -55,8 +81,24 @@ class PackedLinears:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._mode is not None:
-            self._mode.__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+        with self._lock:
+            self._num_open[self._model] -= 1
+            if self._num_open[self._model] == 0:
+                for module, name, _ in self._methods:
+                    del module.__dict__[name]
+
+
+def _product(weight: PackedWeight, module: nn.Linear, x: Tensor) -> Tensor:
+    return linear(x, weight, module.bias)
+
+
+def _in_mode(mode: "_Mode", method: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Calls what multiplies by `functional.linear`.
+
+    A mode around the whole forward would cost a call for each of its thousands of tensor methods.
+    """
+    with mode:
+        return method(x)
 
 
 class _Mode(TorchFunctionMode):

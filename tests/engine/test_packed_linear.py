@@ -7,6 +7,7 @@ from torch.nn.functional import linear
 
 from tests.engine.tiny_models import tiny_model
 from tests.tolerance import assert_within_tolerance
+from weldlm.adapters import LoraSettings, add_lora
 from weldlm.packed_linear import PackedLinears
 from weldlm.packing import PackedBatch
 
@@ -66,6 +67,54 @@ def test_a_head_that_is_the_embedding_is_packed_and_looked_up() -> None:
 
     assert model.config.tie_embeddings
     torch.testing.assert_close(logits, model.logits(batch), rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_layer_with_an_adapter_is_packed_and_rows_keep_their_bits() -> None:
+    model = tiny_model()
+    add_lora(model, LoraSettings(rank=4))
+    for name, weight in model.named_parameters():
+        if name.endswith(".up"):
+            weight.add_(0.1)
+    rows = [[row, row + 1, row + 2] for row in range(20)]
+    plain = model.logits(PackedBatch.from_sequences(rows))
+
+    with PackedLinears(model):
+        together = model.logits(PackedBatch.from_sequences(rows))
+        alone = [model.logits(PackedBatch.from_sequences(rows[:n])) for n in (1, 2, 3, 7)]
+
+    torch.testing.assert_close(together, plain, rtol=0, atol=1e-5)
+    assert [
+        n for n, y in zip((1, 2, 3, 7), alone, strict=True) if not torch.equal(y, together[: 3 * n])
+    ] == []
+    assert not torch.equal(together, plain)
+
+
+def test_a_model_is_as_it_was_behind_the_last_block() -> None:
+    model = tiny_model()
+    first, second = PackedLinears(model), PackedLinears(model)
+
+    with first, second:
+        pass
+    with first:
+        inside = [name for name, module in model.named_modules() if "forward" in vars(module)]
+
+    assert inside == [name for name, module in model.named_modules() if type(module) is nn.Linear]
+    assert not any({"forward", "scores"} & vars(module).keys() for module in model.modules())
+
+
+@torch.inference_mode()
+def test_no_mode_watches_what_is_no_product() -> None:
+    """It would cost a Python call for each method of each tensor."""
+    model, depths = tiny_model(), []
+    model.transformer.register_forward_hook(
+        lambda *_: depths.append(torch._C._len_torch_function_stack())
+    )
+
+    with PackedLinears(model):
+        model.logits(PackedBatch.from_sequences([[1, 2, 3]]))
+
+    assert depths == [0]
 
 
 def test_models_in_half_precision_are_left_alone() -> None:
