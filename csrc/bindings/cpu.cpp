@@ -136,6 +136,7 @@ PYBIND11_MODULE(_cpu, module) {
   bind_cross_entropy<cross_entropy_with_gradient>(module, "cross_entropy_with_gradient");
   bind_layer_norm(module);
   bind_rms_norm(module);
+  bind_decoder_block(module);
   bind_gated_mlp(module);
   bind_linear(module);
   bind_paged_attention(module);

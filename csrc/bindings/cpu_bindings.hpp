@@ -18,6 +18,7 @@ T* pointer(Address address) noexcept {
   return reinterpret_cast<T*>(address);
 }
 
+void bind_decoder_block(py::module_& module);
 void bind_gated_mlp(py::module_& module);
 void bind_linear(py::module_& module);
 void bind_paged_attention(py::module_& module);

@@ -139,8 +139,14 @@ class CacheStep:
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> Pages:
         """Writes a layer's keys and values, [T, num_kv_heads, head_dim]; returns all so far."""
+        pages = self.pages(layer)
+        scales = {"key_scale": pages.key_scale, "value_scale": pages.value_scale}
+        write_kv(k, v, pages.keys, pages.values, self.slots, **scales)
+        return pages
+
+    def pages(self, layer: int) -> Pages:
+        """Where a layer's keys and values are, those of the batch not yet written."""
         keys, values, key_scale, value_scale = self.cache._layer(layer)
-        write_kv(k, v, keys, values, self.slots, key_scale=key_scale, value_scale=value_scale)
         return Pages(
             keys=keys,
             values=values,
@@ -148,6 +154,7 @@ class CacheStep:
             value_scale=value_scale,
             block_table=self.block_table,
             lengths=self.lengths,
+            slots=self.slots,
             split_length=self.split_length,
         )
 

@@ -288,3 +288,49 @@ def draw_tokens(
         seeds: [num_rows] int64, like positions and top_k (0: keep all).
         ids: [num_rows] int64, written.
     """
+
+class DecoderBlock:
+    """A layer of a decoder, of addresses that live longer.
+
+    Layers are (format, values, scales, minimums, bias, in_features, out_features, group_size) with
+    the format 0 for fp32, 8 bits 1, 4 bits 2.
+    """
+
+    def __init__(
+        self,
+        qkv: tuple[int, int, int, int, int, int, int, int],
+        out: tuple[int, int, int, int, int, int, int, int],
+        up: tuple[int, int, int, int, int, int, int, int],
+        down: tuple[int, int, int, int, int, int, int, int],
+        heads: tuple[int, int, int],
+        activation: int,
+        is_gated: bool,
+        window: int,
+        scale: float,
+        softcap: float,
+        /,
+    ) -> None:
+        """Takes heads (num_heads, num_kv_heads, head_dim), and 0 for no window or softcap."""
+
+    def run(
+        self,
+        attention_norm: tuple[int, int, float, bool],
+        mlp_norm: tuple[int, int, float, bool],
+        rows: tuple[int, ...],
+        angles: tuple[int, int, int, int],
+        keys: tuple[int, int, int, int, int, int, int, int, bool],
+        values: tuple[int, int, int, int, int, int, int, int, bool],
+        element: int,
+        places: tuple[int, int, int],
+        sizes: tuple[int, int, int, int, int, int],
+        /,
+    ) -> bool:
+        """Runs rows; False, and nothing written, where a position, slot or page does not exist.
+
+        Args:
+            attention_norm, mlp_norm: weight, bias (0: none), eps, whether it is rms_norm.
+            rows: stream, update (0: none), new_stream, new_update, positions, slots.
+            angles: cos (0: none), sin, half_width, context_length.
+            keys, values, element, places: as in paged_attention.
+            sizes: num_tokens, num_sequences, num_blocks, block_size, table_width, split_length.
+        """

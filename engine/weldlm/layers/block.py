@@ -6,7 +6,9 @@ from weldlm.config import ModelConfig
 from weldlm.layers.attention import Attention, CrossAttention
 from weldlm.layers.context import LayerContext
 from weldlm.layers.norm import build_norm
+from weldlm.layers.packed_block import PackedBlock
 from weldlm_kernels import activate, activate_gated
+from weldlm_kernels.decoder_block import BlockShape
 
 __all__ = ["Block", "Mlp"]
 
@@ -45,6 +47,14 @@ class Block(nn.Module):
         self.mlp_norm = build_norm(config)
         self.mlp = Mlp(config)
         self.mlp_outer_norm = build_norm(config) if has_outer_norms else None
+        # what a packed block computes in one call
+        self.is_plain = (
+            config.norm_place == "pre"
+            and config.is_causal
+            and not config.has_cross_attention
+            and not config.has_qk_norm
+        )
+        self._packed: PackedBlock | None = None
 
     def forward(
         self, stream: Tensor, update: Tensor | None, context: LayerContext
@@ -52,7 +62,36 @@ class Block(nn.Module):
         """Returns the stream and what is still to be added to it."""
         if self.is_post_norm:
             return self._post_norm(stream, context), None
+        if context.cache is not None and self.is_plain:
+            found = self._packed_block().run(
+                stream,
+                update,
+                context,
+                layer=self.attention.layer,
+                is_windowed=self.attention.window is not None,
+                norms=(self.attention_norm, self.mlp_norm),
+            )
+            if found is not None:
+                return found
         return self._pre_norm(stream, update, context)
+
+    def _packed_block(self) -> PackedBlock:
+        """Made anew when one of the linear layers is another one."""
+        attention, mlp = self.attention, self.mlp
+        layers = attention.qkv, attention.out, mlp.up, mlp.down
+        if self._packed is None or not self._packed.stands_for(layers):
+            shape = BlockShape(
+                num_heads=attention.num_heads,
+                num_kv_heads=attention.num_kv_heads,
+                head_dim=attention.head_dim,
+                activation=mlp.activation,
+                is_gated=mlp.is_gated,
+                window=attention.window,
+                scale=attention.scale,
+                softcap=attention.softcap,
+            )
+            self._packed = PackedBlock.of(layers, shape)
+        return self._packed
 
     def _pre_norm(
         self, stream: Tensor, update: Tensor | None, context: LayerContext

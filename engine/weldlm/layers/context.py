@@ -21,6 +21,7 @@ class Pages:
     value_scale: Tensor | None  # like key_scale
     block_table: Tensor  # [B, max_blocks] int32
     lengths: Tensor  # [B] int32, with the tokens of the batch
+    slots: Tensor  # [T] int64, where the tokens of the batch go
     split_length: int | None  # keys that are summed together, where rows shall be independent
 
 
@@ -29,6 +30,9 @@ class Cache(Protocol):
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> Pages:
         """Adds a layer's keys and values of the batch, [T, num_kv_heads, head_dim] each."""
+
+    def pages(self, layer: int) -> Pages:
+        """Where a layer's keys and values are, those of the batch not yet written."""
 
 
 @dataclass(frozen=True, slots=True)
