@@ -10,7 +10,7 @@ from torch import Tensor
 
 from weldlm.atomic_file import rename_to_new, replace_file, replace_text
 from weldlm.config import ModelConfig, Pooling
-from weldlm.encoding import embed, packed_batches
+from weldlm.encoding import embed, mask_token, packed_batches
 from weldlm.heads import MaskedLM, SentenceEmbedder, SequenceClassifier
 from weldlm.job_output import JobFiles
 from weldlm.tokenizer import Tokenizer
@@ -18,8 +18,6 @@ from weldlm.tokenizer import Tokenizer
 __all__ = ["classify_rows", "embed_rows", "encode_masked", "fill_rows", "name_array"]
 
 Rows = Sequence[Sequence[int]]
-
-_USUAL_MASKS = ("[MASK]", "<mask>")
 
 
 def embed_rows(
@@ -71,7 +69,7 @@ def encode_masked(config: ModelConfig, tokenizer: Tokenizer, text: str) -> list[
     Raises:
         ValueError: it hides none, or the text does not fit into the model's context.
     """
-    mask = _mask_token(tokenizer)
+    mask = mask_token(tokenizer)
     if mask is None or mask not in text:
         raise ValueError(f"the text has no mask; expected {mask or 'a mask token'} in it")
     ids = tokenizer.encode(text, allowed_special=[mask])
@@ -92,7 +90,7 @@ def fill_rows(
     The text has the most probable token at each mask; a mask is a list of {"token", "id",
     "probability"}, the most probable first.
     """
-    mask_id = tokenizer.special_tokens.get(_mask_token(tokenizer) or "")
+    mask_id = tokenizer.special_tokens.get(mask_token(tokenizer) or "")
     answers: list[dict[str, Any]] = [{} for _ in rows]
     for places, batch in packed_batches(
         rows, max_batch_tokens=max_batch_tokens, device=_device(model)
@@ -134,12 +132,6 @@ def name_array(files: JobFiles) -> None:
     rename_to_new(whole, files.output)
     files.partial.unlink()
     files.record.unlink()
-
-
-def _mask_token(tokenizer: Tokenizer) -> str | None:
-    """The one that the tokenizer's folder names, else one by its usual names."""
-    usual = (name for name in _USUAL_MASKS if name in tokenizer.special_tokens)
-    return tokenizer.config.roles.get("mask_token") or next(usual, None)
 
 
 def _guesses(tokenizer: Tokenizer, values: Tensor, indices: Tensor) -> list[list[dict[str, Any]]]:

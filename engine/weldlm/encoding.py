@@ -10,7 +10,9 @@ from weldlm.heads import SentenceEmbedder
 from weldlm.packing import PackedBatch
 from weldlm.tokenizer import Tokenizer
 
-__all__ = ["embed", "encode_text", "length_groups", "packed_batches"]
+__all__ = ["embed", "encode_text", "length_groups", "mask_token", "packed_batches"]
+
+_USUAL_MASKS = ("[MASK]", "<mask>")
 
 
 def encode_text(config: ModelConfig, tokenizer: Tokenizer, text: str) -> list[int]:
@@ -28,6 +30,12 @@ def encode_text(config: ModelConfig, tokenizer: Tokenizer, text: str) -> list[in
             f"{config.context_length}; shorten it"
         )
     return ids
+
+
+def mask_token(tokenizer: Tokenizer) -> str | None:
+    """Returns the mask that the tokenizer's folder names, else one by its usual names."""
+    usual = (name for name in _USUAL_MASKS if name in tokenizer.special_tokens)
+    return tokenizer.config.roles.get("mask_token") or next(usual, None)
 
 
 def packed_batches(

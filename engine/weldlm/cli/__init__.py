@@ -29,6 +29,7 @@ from weldlm.cli.evaluate import evaluate
 from weldlm.cli.finetune import finetune
 from weldlm.cli.generate import generate
 from weldlm.cli.info import info
+from weldlm.cli.inspect import inspect
 from weldlm.cli.merge import merge
 from weldlm.cli.predict import predict
 from weldlm.cli.serve import serve
@@ -109,6 +110,7 @@ _COMMANDS = (
     evaluate,
     bias,
     info,
+    inspect,
     cost,
     convert,
     bench,

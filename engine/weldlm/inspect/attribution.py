@@ -19,6 +19,8 @@ from weldlm.packing import PackedBatch
 
 __all__ = ["Attribution", "Score", "attribute_tokens", "integrate_gradients"]
 
+_MOST_ERROR = 0.05  # of the score, for attributions that can be trusted
+
 # of the target: its log-probability among all that the head scores, or what the head says of it
 Score = Literal["log_probability", "logit"]
 
@@ -31,6 +33,13 @@ class Attribution:
     score: float  # of the text
     baseline_score: float
     completeness_error: float  # |sum of tokens - (score - baseline_score)|, of the quadrature
+    num_steps: int
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the tokens miss what they explain by no more than 5 %, or a hundredth."""
+        whole = abs(self.score - self.baseline_score)
+        return self.completeness_error <= max(_MOST_ERROR * whole, 0.01)
 
 
 def attribute_tokens(
@@ -87,6 +96,7 @@ def attribute_tokens(
         score=ends[1],
         baseline_score=ends[0],
         completeness_error=abs(float(tokens.double().sum()) - total),
+        num_steps=num_steps,
     )
 
 
