@@ -142,7 +142,7 @@ def _list_rules(context: click.Context, _parameter: click.Parameter, is_asked: b
     help="File of a tokenizer, or folder of a model with one. Default: it learns from the data.",
 )
 @vocab_size_option
-@click.option("--held-out", type=float, help="Share of the documents for validation.  [0.02]")
+@click.option("--held-out", type=float, help="Share kept for validation.  [default: 0.02]")
 @click.option("--workers", type=click.IntRange(1), help="Processes that clean.  [default: cores]")
 @click.option("--replace", is_flag=True, help="Make --out anew though its settings were others.")
 @add_options(*_READING, *_CLEANING)

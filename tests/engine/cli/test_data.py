@@ -1,6 +1,7 @@
 """`weldlm data`: a corpus from files, and training on it."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,35 @@ def test_options_stand_in_a_file(folder: Path) -> None:
 
     settings = open_prepared(folder / "corpus").manifest["settings"]
     assert (settings["include"], settings["held_out"]) == (["1*.txt"], 0.5)
+
+
+@pytest.mark.parametrize(
+    ("package", "more"),
+    [
+        ("rensa", ("--duplicates", "near")),
+        ("ftfy", ("--repair",)),
+        ("py3langid.langid", ("--language", "en")),
+        ("trafilatura", ()),
+        ("pyarrow", ()),
+    ],
+    ids=lambda value: value.split(".")[0] if isinstance(value, str) else "",
+)
+def test_a_package_that_is_missing_is_named_with_its_extra(
+    folder: Path,
+    package: str,
+    more: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (folder / "texts" / "page.html").write_text("<p>text</p>")
+    (folder / "texts" / "rows.parquet").write_bytes(b"PAR1")
+    if package == "trafilatura":
+        (folder / "texts" / "rows.parquet").unlink()
+    monkeypatch.setitem(sys.modules, package, None)
+
+    assert prepare(folder, *more) == 2
+
+    (error,) = capsys.readouterr().err.splitlines()
+    assert f"needs the package {package}, which is not installed" in error
+    assert 'pip install "weldlm[data]"' in error
+    assert sorted(path.name for path in folder.iterdir()) == ["texts"]

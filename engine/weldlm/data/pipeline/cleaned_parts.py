@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from weldlm.atomic_file import replace_text
@@ -84,7 +85,7 @@ def clean_groups(
     """
     for name in (_PARTS, _GROUPS):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    run = _Run(folder, settings)
+    run, told = _Run(folder, settings), progress or _stay_silent
     done, total = 0, sum(group.num_bytes for group in groups)
     missing = [group for group in groups if run.read_record(group) is None]
     is_small = sum(group.num_bytes for group in missing) <= 2 * settings.part_bytes
@@ -92,12 +93,11 @@ def clean_groups(
         for group in groups:
             record = run.read_record(group)
             if record is None:
-                run.clean(group, pool)
+                run.clean(group, pool, partial(_tell_more, told, done, total))
             elif record.bad and settings.on_error == "stop":
                 raise _refusal(record.bad[0])
             done += group.num_bytes
-            if progress is not None:
-                progress(done, total)
+            told(done, total)
         pool.finish()
         run.keep_finished()
     records = [run.read_record(group) or GroupRecord() for group in groups]
@@ -133,14 +133,16 @@ class _Run:
             return None
         return GroupRecord(**{**fields, "bad": [BadRow(**row) for row in fields["bad"]]})
 
-    def clean(self, group: Group, pool: CleaningPool) -> None:
+    def clean(self, group: Group, pool: CleaningPool, told: Callable[[int], None]) -> None:
         """Reads a group and has its parts cleaned that are not there."""
         record = GroupRecord()
         futures: list[Future[None]] = []
-        documents = _read_group(group, self._settings, record)
+        documents, read = _read_group(group, self._settings, record), 0
         for index, part in enumerate(_cut(documents, self._settings.part_bytes)):
             path = self.part_path(group, index)
             record.num_parts = index + 1
+            read += sum(len(document.text) for document in part)
+            told(min(read, group.num_bytes))
             if not path.is_file():
                 futures.append(pool.submit(path, part))
                 self.keep_finished()
@@ -187,6 +189,14 @@ def _cut(documents: Iterable[Document], part_bytes: int) -> Iterator[list[Docume
             part, size = [], 0
     if part:
         yield part
+
+
+def _tell_more(told: Progress, done: int, total: int, more: int) -> None:
+    told(done + more, total)
+
+
+def _stay_silent(_done: int, _total: int) -> None:
+    pass
 
 
 def _refusal(row: BadRow) -> ValueError:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from weldlm.data.cleaning import Tally
 from weldlm.data.pipeline.cleaned_parts import CleanedParts, clean_groups, has_finished
 from weldlm.data.pipeline.cleaning_pool import CleaningWay
 from weldlm.data.pipeline.groups import group_files
@@ -123,7 +124,7 @@ def _prepare(
         progress=lambda done, total: told("cleaning", done, total),
     )
     selection = select_documents(cleaned.parts, settings, work)
-    _require_text(selection, settings)
+    _require_text(cleaned, selection, settings)
     kept = out / TOKENIZER if is_prepared(out) and not replace else None
     tokenizer = settle_tokenizer(
         plan.tokenizer, selection, work, kept=kept, held_out=settings.held_out
@@ -210,7 +211,7 @@ def _check_out(out: Path, record: dict[str, Any], *, replace: bool) -> None:
         )
 
 
-def _require_text(selection: Selection, settings: DataSettings) -> None:
+def _require_text(cleaned: CleanedParts, selection: Selection, settings: DataSettings) -> None:
     if selection.is_train.any() or (selection.is_one_document and settings.held_out):
         return
     num_valid = int(selection.is_valid.sum())
@@ -219,9 +220,11 @@ def _require_text(selection: Selection, settings: DataSettings) -> None:
             f"held_out is {settings.held_out}, which keeps all {num_valid} documents from "
             "training; expected some to be left; lower held_out or give more documents"
         )
+    steps = Tally.total(part.tally for part in cleaned.parts).steps
+    removed = ", ".join(f"{name} {step.removed}" for name, step in steps.items() if step.removed)
     raise ValueError(
-        "no document is left to learn from; expected at least one with text; give other data or "
-        "fewer steps of cleaning"
+        f"no document is left to learn from (removed: {removed or 'none was read'}); expected at "
+        "least one with text; give other data or fewer steps of cleaning"
     )
 
 
