@@ -201,7 +201,7 @@ def test_the_command_writes_every_form(tmp_path: Path, capsys: pytest.CaptureFix
     assert [(row["work"], row["num_new_tokens"]) for row in rows] == [("pp5", 1), ("tg3", 3)]
     assert (tmp_path / "out.csv").read_text().count("\n") == 3
     assert "| tg3 | weldlm |" in (tmp_path / "out.md").read_text()
-    assert "share of" in capsys.readouterr().out
+    assert "roofline" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

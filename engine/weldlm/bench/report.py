@@ -17,7 +17,7 @@ from weldlm.bench.measurement import Measurement
 
 __all__ = ["COLUMNS", "BenchReport", "as_csv", "as_json", "as_markdown", "processor"]
 
-COLUMNS = ("work", "side", "tokens/s", "range", "share of roofline", "ratio")
+COLUMNS = ("work", "side", "tokens/s", "range", "roofline", "ratio")
 _PACKAGES = ("torch", "transformers")
 
 
@@ -81,7 +81,8 @@ def as_csv(report: BenchReport) -> str:
 def as_markdown(report: BenchReport) -> str:
     head = report.head
     where = [str(head["machine"])]
-    where += [f"{head['threads']} threads"] if head["threads"] else []
+    if head["threads"]:
+        where.append(f"{head['threads']} thread{'s' * (head['threads'] > 1)}")
     where += [str(head["system"]), *(f"{name} {head[name]}" for name in _PACKAGES)]
     what = (
         f"{report.model}, {report.num_parameters:,} weights in {report.dtype}, at most "
@@ -102,8 +103,9 @@ def as_markdown(report: BenchReport) -> str:
             ", ".join(where),
             "",
             f"{head['date']}, `{report.command}`. {what}{checked} Sides take turns; tokens per "
-            "second are the median of the rounds, beside their range; the ratio is how many times "
-            "as long as weldlm a side took, the median over the rounds.",
+            "second are the median of the rounds, beside their range; the roofline is the share of "
+            "the speed that memory allows; the ratio is how many times as long as weldlm a side "
+            "took, the median over the rounds.",
             "",
             *(f"| {' | '.join(cells)} |" for cells in table),
             "",
