@@ -1,18 +1,21 @@
 """What a run or a cache takes in memory at least, checked before anything is allocated or written.
 
-Training holds for each weight 4 bytes of it, of its gradient and of each of AdamW's two averages:
-16 * num_parameters (Muon holds one average of the matrices, Adafactor hardly more than none), and 4
-of an average of the weights. A token of a step takes 3 int64 (id, position, label), twice, because
-the next step is drawn while this one runs: 48 * rows_per_step * row_length. Backward keeps, for
-each token of a micro-batch and each layer, what goes into two norms, four linear layers, the
-attention and the activation: 4 * hidden_size, 2 * num_heads * head_dim, 2 * num_kv_heads * head_dim
-and 2 (gated: 3) * intermediate_size numbers; where activations are checkpointed, hidden_size for
-each layer but one. The cache of generation holds keys and values: 2 * num_layers * num_kv_heads *
-head_dim numbers for each token, and an fp32 scale a head where they are int8. All are lower bounds:
-what is refused cannot run.
+Training holds the weights (4 bytes each where they are fp32) and, for each that is trained, 4 bytes
+of its gradient and of each of AdamW's two averages (Muon holds one average of the matrices,
+Adafactor hardly more than none), and 4 of an average of the weights. A token of a step takes 3
+int64 (id, position, label), twice, because the next step is drawn while this one runs:
+48 * rows_per_step * row_length. Backward keeps, for each token of a micro-batch and each layer,
+what goes into two norms, four linear layers, the attention and the activation: 4 * hidden_size,
+2 * num_heads * head_dim, 2 * num_kv_heads * head_dim and 2 (gated: 3) * intermediate_size numbers;
+where activations are checkpointed, hidden_size for each layer but one. The cache of generation
+holds keys and values: 2 * num_layers * num_kv_heads * head_dim numbers for each token, and an fp32
+scale a head where they are int8. All are lower bounds: what is refused cannot run.
 """
 
+from dataclasses import dataclass
+
 import torch
+from torch import nn
 
 from weldlm.available_memory import available_bytes
 from weldlm.config import ModelConfig
@@ -20,6 +23,7 @@ from weldlm.precision import has_fast_bfloat16
 from weldlm.train_settings import OptimizerName, TrainSettings
 
 __all__ = [
+    "WeightCount",
     "cache_bytes",
     "require_cache_memory",
     "require_memory",
@@ -31,12 +35,31 @@ __all__ = [
     "training_bytes",
 ]
 
-_BYTES_OF_WEIGHT: dict[OptimizerName, int] = {"adamw": 16, "muon": 12, "adafactor": 8}
+# of its gradient and what the optimizer keeps
+_BYTES_OF_TRAINED: dict[OptimizerName, int] = {"adamw": 12, "muon": 8, "adafactor": 4}
+_BYTES_OF_WEIGHT = 4
 _BYTES_OF_TOKEN = 48
 _BYTES_OF_ANGLE = 4
 _BYTES_OF_SCALE = 4
 _NOT_WORTH_ASKING = 1 << 24  # bytes
 _GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class WeightCount:
+    """What of a model is there, and what of it is trained."""
+
+    num_bytes: int  # of all weights
+    num_trained: int
+
+    @classmethod
+    def of(cls, model: nn.Module) -> "WeightCount":
+        """Counts those of a model, whose frozen layers may be quantized."""
+        weights, tables = list(model.parameters()), list(model.buffers())
+        return cls(
+            sum(tensor.nbytes for tensor in (*weights, *tables)),
+            sum(weight.numel() for weight in weights if weight.requires_grad),
+        )
 
 
 def step_bytes(num_tokens: int) -> int:
@@ -67,13 +90,24 @@ def saved_bytes(
 
 
 def training_bytes(
-    config: ModelConfig, settings: TrainSettings, num_tokens: int, *, bytes_of_number: int
+    config: ModelConfig,
+    settings: TrainSettings,
+    num_tokens: int,
+    *,
+    bytes_of_number: int,
+    weights: WeightCount | None = None,
 ) -> int:
-    """What the weights, with all that belongs to them, and a micro-batch take on the device."""
-    bytes_of_weight = _BYTES_OF_WEIGHT[settings.optimizer]
-    bytes_of_weight += 0 if settings.ema_decay is None else 4
-    weights = bytes_of_weight * config.num_parameters + table_bytes(config)
-    return weights + saved_bytes(
+    """What the weights, with all that belongs to them, and a micro-batch take on the device.
+
+    All weights are trained, in fp32, where `weights` is None.
+    """
+    if weights is None:
+        num_bytes = _BYTES_OF_WEIGHT * config.num_parameters + table_bytes(config)
+        weights = WeightCount(num_bytes, config.num_parameters)
+    bytes_of_trained = _BYTES_OF_TRAINED[settings.optimizer]
+    bytes_of_trained += 0 if settings.ema_decay is None else 4
+    held = weights.num_bytes + bytes_of_trained * weights.num_trained
+    return held + saved_bytes(
         config,
         num_tokens,
         bytes_of_number=bytes_of_number,
@@ -95,6 +129,7 @@ def require_training_memory(
     device: torch.device | str,
     *,
     num_tokens: int | None = None,
+    weights: WeightCount | None = None,
 ) -> int:
     """Refuses a run that cannot fit.
 
@@ -103,6 +138,7 @@ def require_training_memory(
         settings: of the run.
         device: that trains.
         num_tokens: of its largest micro-batch; of micro_batch_rows rows where None.
+        weights: of the model; all trained, in fp32, where None.
 
     Returns:
         What it takes of the device at least, in bytes.
@@ -117,10 +153,13 @@ def require_training_memory(
     is_half = settings.dtype in ("bfloat16", "float16") or (
         settings.dtype == "auto" and has_fast_bfloat16(torch.device(device))
     )
-    needed = training_bytes(config, settings, num_tokens, bytes_of_number=2 if is_half else 4)
+    num_trained = config.num_parameters if weights is None else weights.num_trained
+    needed = training_bytes(
+        config, settings, num_tokens, bytes_of_number=2 if is_half else 4, weights=weights
+    )
     require_memory(
         needed,
-        f"training {config.num_parameters:,} parameters on {what} tokens at a time",
+        f"training {num_trained:,} parameters on {what} tokens at a time",
         device=device,
         advice="lower context_length, row_length, rows_per_step or micro_batch_rows, set "
         "checkpoint_activations, or take a smaller model",

@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 
-from weldlm.adapters import adapter_names
+from weldlm.adapters import adapter_names, frozen_fingerprint
 from weldlm.atomic_file import replace_text
 from weldlm.callbacks import Callback, StartReport, TrainResult
 from weldlm.checkpoint import (
@@ -33,7 +33,7 @@ from weldlm.ema import Ema
 from weldlm.heads import Model
 from weldlm.interrupt import catch_signals
 from weldlm.loss_scale import LossScale
-from weldlm.memory import require_training_memory
+from weldlm.memory import WeightCount, require_training_memory
 from weldlm.metrics import MetricsFile
 from weldlm.objectives import CausalLMObjective, ExampleSet, TokenObjective
 from weldlm.optim import build_optimizer
@@ -51,8 +51,8 @@ __all__ = ["Trainer"]
 _logger = logging.getLogger(__name__)
 
 _MOST_WARMUP_STEPS = 100
-# themselves and what the optimizer keeps of nearly every one
-_WEIGHTS_IN_CHECKPOINT: dict[OptimizerName, int] = {"adamw": 3, "muon": 2, "adafactor": 1}
+# what the optimizer keeps of nearly every weight that is trained
+_AVERAGES_IN_CHECKPOINT: dict[OptimizerName, int] = {"adamw": 2, "muon": 1, "adafactor": 0}
 
 
 class Trainer:
@@ -174,11 +174,14 @@ class Trainer:
     def _check_disk(self, settings: TrainSettings, *, is_new: bool) -> None:
         """The checkpoints that will stay and the one that is being written must fit."""
         num_checkpoints = settings.keep_checkpoints + 1 if is_new else 1
-        weights = sum(weight.numel() * weight.element_size() for weight in self.model.parameters())
-        copies = _WEIGHTS_IN_CHECKPOINT[settings.optimizer] + (settings.ema_decay is not None)
+        trained = sum(weight.nbytes for weight in self.model.parameters() if weight.requires_grad)
+        held = sum(weight.nbytes for weight in self.model.parameters())
+        if adapter_names(self.model):  # frozen weights are not written
+            held = trained
+        copies = _AVERAGES_IN_CHECKPOINT[settings.optimizer] + (settings.ema_decay is not None)
         require_disk_space(
             self.out,
-            num_checkpoints * copies * weights,
+            num_checkpoints * (held + copies * trained),
             f"a run that keeps {settings.keep_checkpoints} checkpoints",
         )
 
@@ -215,12 +218,17 @@ class Trainer:
             data_fingerprint=self.data.fingerprint,
             objective=self._train_data(self.settings).objective,
             loss_scale=LossScale() if settings.dtype == "float16" else None,
+            base_fingerprint=replica.ranks.ask_first(self._base_fingerprint),
         )
         if saved is not None and checkpoint is not None:
             check_same_run(saved, state, where=checkpoint)
             state = dataclasses.replace(saved, settings=state.settings)
         replica.ranks.ask_first(lambda: replace_text(self.out / "run.json", state.to_json()))
         return state
+
+    def _base_fingerprint(self) -> str | None:
+        """Of the weights that checkpoints of adapters leave out; None where they have all."""
+        return frozen_fingerprint(self.model) if adapter_names(self.model) else None
 
     def _resolve(self, saved: TrainSettings | None, replica: Replica) -> TrainSettings:
         """Fills in what the settings leave open; a resumed run keeps what it had found out."""
@@ -301,6 +309,7 @@ class Trainer:
                 self.settings,
                 self._device,
                 num_tokens=data.most_tokens if is_labelled else None,
+                weights=WeightCount.of(self.model),
             )
             self._memory_bytes = max(self._memory_bytes, needed)
 

@@ -26,7 +26,10 @@ AVERAGED = dataclasses.replace(SHORT, ema_decay=0.9)
 
 def adapted(bits: int | None) -> CausalLM:
     """A model with two adapters, of which the second is trained."""
-    model = tiny_model()
+    return adapt(tiny_model(), bits)
+
+
+def adapt(model: CausalLM, bits: int | None) -> CausalLM:
     if bits is not None:
         quantize_base(model, bits=bits)
     add_lora(model, LoraSettings(rank=2, dropout=0.2), "first")
@@ -62,6 +65,17 @@ def test_resumed_run_equals_the_uninterrupted_one(
     for state in (trainable_state(resumed), trainable_state(loaded)):
         assert state.keys() == expected.keys()
         assert all(torch.equal(state[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("bits", [None, 8], ids=["fp32", "int8"])
+def test_another_base_is_refused(bits: int | None, tmp_path: Path) -> None:
+    trainer(adapted(bits), tmp_path).fit()
+    model = tiny_model()
+    with torch.no_grad():
+        model.transformer.blocks[1].mlp.up.weight[0, 0] += 0.5
+
+    with pytest.raises(ValueError, match="checkpoint-4 has adapters to frozen weights with finger"):
+        trainer(adapt(model, bits), tmp_path).fit(resume=True)
 
 
 def test_checkpoint_of_adapters_asks_for_them(tmp_path: Path) -> None:

@@ -25,9 +25,11 @@ from tests.engine.ranked_runs import (
     scores,
     share_of_everything,
 )
+from tests.engine.tiny_models import tiny_model
 from tests.engine.tiny_runs import contents, metrics, tiny_trainer
+from weldlm.adapters import LoraSettings, add_lora
 from weldlm.checkpoint import load_weights, newest_valid
-from weldlm.distributed import Ranks, join_ranks
+from weldlm.distributed import Ranks, build_replica, join_ranks
 
 LAST = f"checkpoint-{RANKED.steps}"
 FILES = ("model.safetensors", "state/optimizer.safetensors")
@@ -192,6 +194,33 @@ def test_parts_of_one_go_on_with_two(folder: Path, alone: Path, kind: str) -> No
     found, expected = load_weights(out / LAST), load_weights(alone / LAST)
     torch.testing.assert_close(found.state_dict(), expected.state_dict(), rtol=1e-6, atol=1e-6)
     assert losses(out) == pytest.approx(losses(alone), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"optimizer": "muon"}, "optimizer muon"),
+        ({"optimizer": "adafactor"}, "optimizer adafactor"),
+        ({"ema_decay": 0.9}, "ema_decay"),
+        ({"dtype": "float16"}, "dtype float16"),
+    ],
+    ids=str,
+)
+def test_what_weights_in_parts_cannot_do_is_refused_by_name(
+    settings: dict[str, Any], what: str
+) -> None:
+    asked = RANKED.changed(parallel="fsdp", **settings)
+
+    with pytest.raises(ValueError, match=f"^parallel is fsdp together with {what}; expected none"):
+        build_replica(tiny_model(), Ranks(0, 2), asked)
+
+
+def test_adapters_in_parts_are_refused_by_name() -> None:
+    model = tiny_model()
+    add_lora(model, LoraSettings(rank=2))
+
+    with pytest.raises(ValueError, match=r"^parallel is fsdp together with adapters; "):
+        build_replica(model, Ranks(0, 2), RANKED.changed(parallel="fsdp"))
 
 
 def test_incomplete_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,13 @@ from torch.profiler import profile
 
 from tests.engine.tiny_models import tiny_config, tiny_model
 from weldlm import memory
+from weldlm.adapters import LoraSettings, add_lora, quantize_base
 from weldlm.cache import KVCache
 from weldlm.config import PRESETS
 from weldlm.ema import Ema
 from weldlm.heads import CausalLM
 from weldlm.memory import (
+    WeightCount,
     cache_bytes,
     require_cache_memory,
     require_memory,
@@ -129,6 +131,28 @@ def test_weights_gradients_and_averages_take_at_least_the_estimate(name: str) ->
     estimate = training_bytes(model.config, SETTINGS, 0, bytes_of_number=4)
 
     assert estimate <= taken + tables <= 1.01 * estimate
+
+
+@pytest.mark.parametrize("bits", [None, 4], ids=["fp32", "int4"])
+def test_averages_of_frozen_weights_are_not_counted(bits: int | None) -> None:
+    model = tiny_model("llama-tiny", hidden_size=128, intermediate_size=256)
+    if bits is not None:
+        quantize_base(model, bits=bits, group_size=32)
+    add_lora(model, LoraSettings(rank=2))
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    for weight in trained:
+        weight.grad = torch.zeros_like(weight)
+    optimizer = build_optimizer(model, SETTINGS)
+    optimizer.step()
+
+    averages = [value for state in optimizer.state.values() for value in state.values()]
+    held = [*model.parameters(), *model.buffers(), *trained, *averages]
+    taken = sum(tensor.nbytes for tensor in held)
+    estimate = training_bytes(
+        model.config, SETTINGS, 0, bytes_of_number=4, weights=WeightCount.of(model)
+    )
+
+    assert estimate <= taken <= 1.01 * estimate
 
 
 @pytest.mark.parametrize("name", ["gpt2-tiny", "llama-tiny"])

@@ -24,6 +24,7 @@ from weldlm.config import ModelConfig, preset
 from weldlm.data import TokenShards
 from weldlm.data.corpus import Document
 from weldlm.data.prepare import prepare_corpus
+from weldlm.data.row_files import read_labelled
 from weldlm.finetune import FinetuneSettings, finetune
 from weldlm.heads import HEADS, language_head
 from weldlm.pretraining import PretrainSettings, adapt_config, build_objective, tokenizer_options
@@ -137,15 +138,13 @@ def test_sentiment_of_reviews(
     tmp_path: Path, name: str, task: TaskName, measure: str, least: float
 ) -> None:
     """Half of the reviews are good ones."""
-    reviews = data_path("labelled/uci-sentiment")
     with gzip.open(data_path("labelled/wordnet-glosses.tsv.gz"), "rt", encoding="utf-8") as lines:
         glosses = [line.rstrip("\n").split("\t")[2] for line in islice(lines, 30_000)]
     rows = tmp_path / "rows.jsonl"
     rows.write_text(
         "".join(
-            as_row(task, text, "good" if label == "1" else "bad")
-            for path in sorted(reviews.glob("*.txt"))
-            for text, label in (line.rsplit("\t", 1) for line in path.read_text().splitlines())
+            as_row(task, row.text, "good" if row.label == "1" else "bad")
+            for row in read_labelled(data_path("labelled/uci-sentiment"), "texts").rows
         )
     )
 

@@ -7,6 +7,7 @@ and vocabularies.
 from weldlm.adapters.adapted_model import load_adapted
 from weldlm.adapters.freezing import (
     freeze,
+    frozen_fingerprint,
     load_trainable_state,
     num_trainable_parameters,
     trainable_state,
@@ -37,6 +38,7 @@ __all__ = [
     "dequantize_base",
     "disable_adapters",
     "freeze",
+    "frozen_fingerprint",
     "load_adapted",
     "load_adapter",
     "load_trainable_state",

@@ -1,5 +1,6 @@
 """Which weights are trained, and those that are, by name."""
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
@@ -12,6 +13,7 @@ from weldlm.layers import LoraLinear, QuantizedLinear, QuantizedTensors
 
 __all__ = [
     "freeze",
+    "frozen_fingerprint",
     "load_trainable_state",
     "num_trainable_parameters",
     "trainable_state",
@@ -95,6 +97,21 @@ def load_trainable_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             )
     for name, weight in weights.items():
         weight.copy_(state[name])
+
+
+def frozen_fingerprint(model: nn.Module) -> str:
+    """Returns a hash of all that training leaves as it is: frozen weights, quantized ones too."""
+    frozen = {
+        name: tensor
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+        if not tensor.requires_grad
+    }
+    digest = hashlib.sha256()
+    for name, tensor in sorted(frozen.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _set_trained(model: Model, parts: tuple[str, ...], *, is_trained: bool) -> int:

@@ -40,6 +40,7 @@ class RunState:
     num_updates: int = 0  # steps that changed the weights
     loss_scale: LossScale | None = None  # of the next step, in float16
     skipped: tuple[int, ...] = ()  # steps, counted from 0, from which nothing is learned
+    base_fingerprint: str | None = None  # of frozen weights that checkpoints of adapters lack
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -74,6 +75,12 @@ def check_same_run(saved: RunState, now: RunState, *, where: Path) -> None:
         raise ValueError(
             f"{where} was trained with the objective {saved.objective}, but {now.objective} is "
             "given; give the same or another out folder"
+        )
+    bases = (saved.base_fingerprint, now.base_fingerprint)
+    if None not in bases and saved.base_fingerprint != now.base_fingerprint:
+        raise ValueError(
+            f"{where} has adapters to frozen weights with fingerprint {bases[0]:.12}, but those "
+            f"given have {bases[1]:.12}; load the same base model, or give another out folder"
         )
     _check_fields("the model's ", saved.config, now.config, where)
     settings = [
