@@ -129,7 +129,7 @@ def test_words_of_a_small_grammar(
 @pytest.mark.parametrize(
     ("name", "task", "measure", "least"),
     [
-        ("bert-base", "sentiment", "accuracy", 0.65),
+        ("bert-base", "sentiment", "accuracy", 0.7),
         ("gpt2-tiny", "instruct", "exact_match", 0.6),
         ("t5-v1.1-small", "seq2seq", "exact_match", 0.6),
     ],
@@ -148,13 +148,15 @@ def test_sentiment_of_reviews(
         )
     )
 
-    sizes = {"hidden_size": 128, "head_dim": 32, "intermediate_size": 512}
+    sizes = {
+        "hidden_size": 128, "head_dim": 32, "intermediate_size": 512, "context_length": 512,
+    }  # fmt: skip
     pretrained = pretrain(
         tmp_path / "pretrained",
         tiny_config(name, num_encoder_layers=2 if task == "seq2seq" else 0, **sizes),
         glosses,
         vocab_size=4_000,
-        steps=300,
+        steps=400,
         rows_per_step=32,
         row_length=64,
         lr=2e-3,
@@ -167,7 +169,7 @@ def test_sentiment_of_reviews(
         training={"epochs": 4, "dtype": "float32"},
     )
 
-    assert pretrained.loss < 0.9 * pretrained.entropy
+    assert pretrained.loss < pretrained.entropy
     assert result.metrics["heldout"][measure] >= least
 
 
