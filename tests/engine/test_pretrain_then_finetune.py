@@ -159,7 +159,7 @@ def test_sentiment_of_reviews(
         steps=400,
         rows_per_step=32,
         row_length=64,
-        lr=2e-3,
+        lr=1e-3,
     )
     result = finetune(
         pretrained.folder,
