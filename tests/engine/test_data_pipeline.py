@@ -197,6 +197,15 @@ def test_folder_of_something_else_is_left_alone(folder: Path) -> None:
     assert (folder / "corpus" / "mine.txt").read_text() == "mine"
 
 
+def test_a_corpus_is_no_source_of_itself(folder: Path) -> None:
+    prepare(folder, data=".")
+    before = contents(folder / "corpus")
+
+    prepare(folder, data=".")
+
+    assert contents(folder / "corpus") == before
+
+
 def test_two_programs_do_not_make_one_corpus(folder: Path) -> None:
     with (
         lock_folder(work_folder(folder / "corpus")),

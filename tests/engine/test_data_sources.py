@@ -138,8 +138,8 @@ def test_line_of_a_gigabyte_is_passed_over_in_bounded_memory() -> None:
         ("a.jsonl", b'{"text": "x"}\n{"text": 5}\n', ":2", "'text' is 5"),
         ("a.jsonl", b'{"text": "\\ud800"}\n', ":1", "lone surrogate"),
         ("a.csv", b"text,label\nx,1\ny\n", ":3", "1 columns"),
-        ("a.csv", b"first,second\nx,1\n", "", ":1: none of the columns"),
-        ("a.txt.gz", gzip.compress(b"x" * 999)[:-9], "", "expected a whole .gz file"),
+        ("a.csv", b"first,second\nx,1\n", ":1", "none of the columns"),
+        ("a.txt.gz", gzip.compress(b"x" * 999)[:-9], ":1", "expected a whole .gz file"),
         ("a.parquet", b"PAR1nothing", "", "damaged"),
         ("a.arrow", b"nothing at all", "", "damaged"),
     ],
@@ -156,7 +156,7 @@ def test_what_is_wrong_stands_beside_its_place(
 
     assert len(bad) == 1
     assert bad[0][0] == f"{path}{place}"
-    assert problem in f"{bad[0][1]}" or problem in f":{bad[0][1]}"
+    assert problem in f"{bad[0][1]}"
 
 
 def test_an_empty_module_is_no_mistake(tmp_path: Path) -> None:

@@ -86,7 +86,8 @@ def prepare_data(
             learn from, or `out` holds something else.
     """
     out = Path(out)
-    sources = find_sources(data, include=settings.include)
+    own = (out, work_folder(out))
+    sources = find_sources(data, include=settings.include, without=own)
     given = fingerprint(tokenizer) if isinstance(tokenizer, Tokenizer) else None
     what = tokenizer.what if isinstance(tokenizer, Learner) else f"with fingerprint {given}"
     record = {**settings.record(), "vocabulary": what}

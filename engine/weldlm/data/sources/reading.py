@@ -1,5 +1,6 @@
 """Documents of one file of any kind; what is wrong in it stands beside its place."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -36,7 +37,7 @@ def read_source(source: SourceFile, settings: ReadSettings) -> Iterator[Document
         if is_empty:
             yield BadRow(f"{source.path}:1", "the file is empty; expected text; leave it out")
     except ValueError as error:
-        yield BadRow(str(source.path), str(error).removeprefix(str(source.path)).lstrip(": "))
+        yield _bad_file(str(source.path), str(error))
 
 
 def _read(source: SourceFile, settings: ReadSettings) -> Iterator[Document | BadRow]:
@@ -55,6 +56,14 @@ def _read(source: SourceFile, settings: ReadSettings) -> Iterator[Document | Bad
                 yield read_web_page(file, path, name)
         case _:
             yield from read_table(source, settings.text_column)
+
+
+def _bad_file(path: str, error: str) -> BadRow:
+    """What is wrong with a file as a whole, and the line where the message names one."""
+    found = re.match(re.escape(path) + r"(:\d+)?:? ", error)
+    if found is None:
+        return BadRow(path, error)
+    return BadRow(f"{path}{found[1] or ''}", error[found.end() :])
 
 
 def _own_encoding(source: SourceFile) -> str | None:

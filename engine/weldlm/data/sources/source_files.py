@@ -67,13 +67,16 @@ class Sources:
         return sum(file.size for file in self.files)
 
 
-def find_sources(data: Sequence[str | Path], *, include: Sequence[str] = ()) -> Sources:
+def find_sources(
+    data: Sequence[str | Path], *, include: Sequence[str] = (), without: Sequence[Path] = ()
+) -> Sources:
     """Lists the files below paths.
 
     Args:
         data: files, folders, folders that the package datasets saved, or "stdlib".
         include: patterns such as "*.log", one of which the name of a file in a folder must match;
             those of unknown endings are read as text.
+        without: folders that are no sources wherever they lie.
 
     Raises:
         FileNotFoundError: a path does not exist, or there is no file of a known kind.
@@ -81,8 +84,9 @@ def find_sources(data: Sequence[str | Path], *, include: Sequence[str] = ()) -> 
     """
     left_out: Counter[str] = Counter()
     files: list[SourceFile] = []
+    passed_over = {folder.resolve() for folder in without}
     for path in data:
-        found = sorted(_files_of(path, include, left_out), key=lambda file: file.name)
+        found = sorted(_files_of(path, include, passed_over, left_out), key=lambda file: file.name)
         if not found:
             raise FileNotFoundError(
                 f"{path} holds no file to read; expected files named {_known()}; give another "
@@ -94,7 +98,7 @@ def find_sources(data: Sequence[str | Path], *, include: Sequence[str] = ()) -> 
 
 
 def _files_of(
-    path: str | Path, include: Sequence[str], left_out: Counter[str]
+    path: str | Path, include: Sequence[str], passed_over: set[Path], left_out: Counter[str]
 ) -> Iterator[SourceFile]:
     if str(path) == STANDARD_LIBRARY:
         root, files = standard_library_files()
@@ -103,7 +107,7 @@ def _files_of(
         return
     path = Path(path)
     if path.is_dir():
-        yield from _files_below(path, include, left_out)
+        yield from _files_below(path, include, passed_over, left_out)
     elif not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; expected a file or a folder of them")
     else:
@@ -117,12 +121,12 @@ def _files_of(
 
 
 def _files_below(
-    folder: Path, include: Sequence[str], left_out: Counter[str]
+    folder: Path, include: Sequence[str], passed_over: set[Path], left_out: Counter[str]
 ) -> Iterator[SourceFile]:
     _refuse_splits(folder)
     is_dataset = (folder / _DATASET).is_file()
     base = folder.resolve().name
-    for file in _dataset_files(folder) if is_dataset else _walk(folder):
+    for file in _dataset_files(folder) if is_dataset else _walk(folder, passed_over):
         kind = _kind_of(file)
         is_wanted = not include or any(fnmatch(file.name, pattern) for pattern in include)
         if is_wanted and (kind is not None or include):
@@ -132,14 +136,18 @@ def _files_below(
             left_out[file.suffix or file.name] += 1
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """The files of a folder, but hidden ones and what lies in hidden folders."""
+def _walk(folder: Path, passed_over: set[Path]) -> Iterator[Path]:
+    """The files of a folder, but hidden ones and what lies in hidden folders or `passed_over`."""
 
     def refuse(error: OSError) -> NoReturn:
         raise error  # a folder that cannot be read is not left out silently
 
     for place, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and Path(place, name).resolve() not in passed_over
+        ]
         for name in names:
             file = Path(place, name)
             if not name.startswith(".") and file.is_file():
