@@ -21,6 +21,9 @@ __all__ = ["CacheStep", "KVCache"]
 
 _SPLIT_LENGTH = 128  # keys that are summed together in a fixed order, where rows are independent
 
+# keys, values and their scales
+LayerViews = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+
 
 class KVCache:
     """Keys and values of `num_blocks` blocks of `block_size` tokens in every layer."""
@@ -62,6 +65,8 @@ class KVCache:
         self._scales = None
         if dtype == torch.int8:
             self._scales = torch.empty(shape, dtype=torch.float32, device=device)
+        # made once: four views a layer and step take as long as a small kernel
+        self.layers = [self._layer(layer) for layer in range(config.num_layers)]
 
     @property
     def device(self) -> torch.device:
@@ -119,8 +124,7 @@ class KVCache:
             split_length=_SPLIT_LENGTH if rows_are_independent else None,
         )
 
-    def _layer(self, layer: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Keys, values and their scales."""
+    def _layer(self, layer: int) -> LayerViews:
         keys, values = self._blocks[0, layer], self._blocks[1, layer]
         if self._scales is None:
             return keys, values, None, None
@@ -146,7 +150,7 @@ class CacheStep:
 
     def pages(self, layer: int) -> Pages:
         """Where a layer's keys and values are, those of the batch not yet written."""
-        keys, values, key_scale, value_scale = self.cache._layer(layer)
+        keys, values, key_scale, value_scale = self.cache.layers[layer]
         return Pages(
             keys=keys,
             values=values,
