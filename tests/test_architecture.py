@@ -59,6 +59,7 @@ IMPORT_ORDER = (
         "patching",
         "callbacks",
         "model_info",
+        "model_card",
         "source_memory",
     ),
     ("generation_request", "packed_linear"),

@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from weldlm.cli.model_folder import default_device, draw_curve, keep_model
+from weldlm.cli.model_folder import (
+    default_device,
+    describe_training,
+    draw_curve,
+    keep_model,
+)
 from weldlm.cli.options import device_option
 from weldlm.cli.terminal import StepBar
 from weldlm.cli.vocabulary import DEFAULT_VOCAB_SIZE, learn_tokenizer
@@ -60,7 +65,9 @@ def demo(minutes: float, out: Path, device: str | None) -> int:
     if result.loss is None and result.valid is None:
         click.echo(f"the run in {out} was complete before; another --out starts a new one")
     # before the rest, so that Ctrl-C there leaves them
-    keep_model(model, corpus.tokenizer, out / "model")
+    settings = demo_settings(device, minutes).changed(steps=result.num_steps)
+    about = describe_training("weldlm demo", "stdlib", corpus, settings, result.valid)
+    keep_model(model, corpus.tokenizer, out / "model", about)
     draw_curve(out)
     _, held_out = hold_out(documents, HELD_OUT)
     _judge(model, corpus.tokenizer, held_out)

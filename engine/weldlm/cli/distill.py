@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weldlm.cli.model_folder import default_device, draw_curve, keep_model
+from weldlm.cli.model_folder import (
+    default_device,
+    describe_training,
+    draw_curve,
+    keep_model,
+)
 from weldlm.cli.options import config_option, device_option, given
 
 if TYPE_CHECKING:
+    from weldlm.data.prepare import Corpus
     from weldlm.distill import DistillSettings
     from weldlm.heads import Model
+    from weldlm.tokenizer import Tokenizer
 
 __all__ = ["distill"]
 
@@ -181,14 +188,11 @@ def _on_text(
     resume: bool,
 ) -> int:
     from weldlm.atomic_file import replace_text
-    from weldlm.data.corpus import read_documents, standard_library
-    from weldlm.data.prepare import prepare_corpus
     from weldlm.distill import distill_text
     from weldlm.heads import HEADS, language_head
     from weldlm.pretraining import PretrainSettings, build_objective
     from weldlm.progress import progress_callback
     from weldlm.tokenizer import Tokenizer
-    from weldlm.tokenizer.fingerprint import fingerprint
     from weldlm.train_settings import TrainSettings
     from weldlm.weights import load_config, load_pretrained
 
@@ -200,15 +204,7 @@ def _on_text(
     else:
         small = load_pretrained(layers[2], head, device=device, dtype="float32")
     training = TrainSettings(**_part(options, (*_OF_TRAINING, "seed")))
-    documents = standard_library() if str(data) == "stdlib" else list(read_documents(data))
-    corpus = prepare_corpus(
-        documents,
-        out,
-        held_out=options.get("held_out", 0.02),
-        tokenizer=tokenizer,
-        vocabulary=f"with fingerprint {fingerprint(tokenizer)[:12]}",
-        has_frame=model.config.is_decoder,
-    )
+    corpus = _prepare(data, out, tokenizer, options.get("held_out", 0.02), model.config.is_decoder)
     hidden = PretrainSettings(**given({"hidden_share": hidden_share}))
     result = distill_text(
         small,
@@ -224,11 +220,30 @@ def _on_text(
     draw_curve(out)
     row: dict[str, Any] = {"step": result.training.step, "model": None}
     if not result.training.is_interrupted:
-        keep_model(small, tokenizer, out / "model")
+        heldout = result.figures.get("student", {})
+        about = describe_training("weldlm distill", data, corpus, training, heldout)
+        keep_model(small, tokenizer, out / "model", about)
         row |= {"model": str(out / "model"), **result.figures}
         replace_text(out / "metrics.json", json.dumps(row, indent=2) + "\n")
     click.echo(json.dumps(row))
     return result.training.exit_code
+
+
+def _prepare(
+    data: Path, out: Path, tokenizer: "Tokenizer", held_out: float, has_frame: bool
+) -> "Corpus":
+    from weldlm.data.corpus import read_documents, standard_library
+    from weldlm.data.prepare import prepare_corpus
+    from weldlm.tokenizer.fingerprint import fingerprint
+
+    return prepare_corpus(
+        standard_library() if str(data) == "stdlib" else list(read_documents(data)),
+        out,
+        held_out=held_out,
+        tokenizer=tokenizer,
+        vocabulary=f"with fingerprint {fingerprint(tokenizer)[:12]}",
+        has_frame=has_frame,
+    )
 
 
 def _shrunken(teacher: "Model", num_layers: int | None, num_encoder_layers: int | None) -> Any:

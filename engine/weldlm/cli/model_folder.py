@@ -1,19 +1,25 @@
 """A finished model as the commands leave it and read it: weights, configuration, tokenizer."""
 
+import dataclasses
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     import torch
 
+    from weldlm.callbacks import EvalReport
+    from weldlm.data.prepare import Corpus
     from weldlm.heads import CausalLM, Model, Seq2SeqLM
     from weldlm.tokenizer import Tokenizer
+    from weldlm.train_settings import TrainSettings
 
 __all__ = [
     "adapter_option",
     "default_device",
+    "describe_training",
     "draw_curve",
     "keep_model",
     "load_head",
@@ -60,14 +66,51 @@ def default_device(device: str | None) -> str:
     return device
 
 
-def keep_model(model: "Model", tokenizer: "Tokenizer", folder: Path) -> None:
-    """Writes a folder that `load_model` and transformers read, in place of one that was there."""
+def keep_model(
+    model: "Model", tokenizer: "Tokenizer", folder: Path, about: dict[str, Any] | None = None
+) -> None:
+    """Writes a folder that `load_model` and transformers read, in place of one that was there.
+
+    With a model card and metrics.json, where there is something to say about the model.
+    """
+    from weldlm.model_card import write_pretrained_card
     from weldlm.sealed_folder import replace_folder
     from weldlm.weights import save_pretrained
 
     with replace_folder(folder) as draft:
         save_pretrained(model, draft)
         tokenizer.save(draft / "tokenizer.json")
+        if about is not None:
+            card = write_pretrained_card(model.kind, model.config, about)
+            (draft / "README.md").write_text(card, encoding="utf-8")
+            (draft / "metrics.json").write_text(
+                json.dumps(about, indent=2) + "\n", encoding="utf-8"
+            )
+
+
+def describe_training(
+    command: str,
+    data: object,
+    corpus: "Corpus",
+    settings: "TrainSettings",
+    heldout: "EvalReport | dict[str, float] | None",
+) -> dict[str, Any]:
+    """What `keep_model` says of a model that was trained on text."""
+    figures: dict[str, float] = {}
+    if isinstance(heldout, dict):
+        figures = heldout
+    elif heldout is not None:
+        figures = {"loss": heldout.loss}
+        if heldout.bits_per_byte is not None:
+            figures["bits_per_byte"] = heldout.bits_per_byte
+    return {
+        "command": command,
+        "data": str(data),
+        "num_documents": corpus.train.num_documents,
+        "num_tokens": corpus.train.num_tokens,
+        "training": dataclasses.asdict(settings),
+        "heldout": figures,
+    }
 
 
 def draw_curve(out: Path) -> None:

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weldlm.cli.model_folder import default_device, draw_curve, keep_model
+from weldlm.cli.model_folder import (
+    default_device,
+    describe_training,
+    draw_curve,
+    keep_model,
+)
 from weldlm.cli.options import config_option, device_option, given, settings_options
 from weldlm.cli.training_corpus import DEFAULT_HELD_OUT, Texts, find_tokenizer, prepare_once
 from weldlm.cli.vocabulary import vocab_size_option
@@ -115,7 +120,7 @@ def train(
         ranks.ask_first(lambda: _check_folder(out, resume=resume))
         built, corpus = _build(model, context_length, texts, settings, hidden, device, ranks)
         callbacks = _callbacks(out, tensorboard=tensorboard, profile=profile)
-        return _fit(built, corpus, settings, hidden, out, resume, ranks, callbacks)
+        return _fit(built, data, corpus, settings, hidden, out, resume, ranks, callbacks)
 
 
 def _build(
@@ -217,6 +222,7 @@ def _check_memory(
 
 def _fit(
     model: "Model",
+    data: Path,
     corpus: "Corpus",
     settings: TrainSettings,
     hidden: "PretrainSettings",
@@ -246,7 +252,8 @@ def _fit(
     if not result.is_interrupted:
         if settings.parallel == "fsdp" and ranks.world_size > 1:  # it is in parts
             model = load_weights(result.checkpoint)
-        keep_model(model, corpus.tokenizer, out / "model")
+        about = describe_training("weldlm train", data, corpus, trainer.settings, result.valid)
+        keep_model(model, corpus.tokenizer, out / "model", about)
         row["model"] = str(out / "model")
     draw_curve(out)
     click.echo(json.dumps(row))

@@ -2,18 +2,11 @@
 
 from typing import Any
 
+from weldlm.model_card import front_matter
 from weldlm.tasks import TaskRecord
 
 __all__ = ["write_model_card"]
 
-_PIPELINE_TAGS = {
-    "sequence_classification": "text-classification",
-    "regression": "text-classification",
-    "token_classification": "token-classification",
-    "question_answering": "question-answering",
-    "seq2seq_lm": "text2text-generation",
-    "causal_lm": "text-generation",
-}
 _SHOWN_SETTINGS = (
     "epochs",
     "steps",
@@ -44,12 +37,7 @@ def write_model_card(figures: dict[str, Any], record: TaskRecord) -> str:
     if record.max_length is not None:
         most = f"{record.max_length} tokens"
     lines = [
-        "---",
-        "library_name: transformers",
-        f"pipeline_tag: {_PIPELINE_TAGS[record.kind.head]}",
-        "license: unknown",
-        "---",
-        "",
+        *front_matter(record.kind.head),
         f"# Fine-tuned for {record.task}",
         "",
         f"Made by `weldlm finetune` from `{figures['model']}`. The license is that of the model it "
