@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from weldlm.cli import main
+from weldlm.data.cleaning import language
 from weldlm.data.pipeline import open_prepared
 from weldlm.tokenizer import Tokenizer
 from weldlm.tokenizer.fingerprint import fingerprint
@@ -132,6 +133,7 @@ def test_a_package_that_is_missing_is_named_with_its_extra(
     if package == "trafilatura":
         (folder / "texts" / "rows.parquet").unlink()
     monkeypatch.setitem(sys.modules, package, None)
+    language._load_identifier.cache_clear()
 
     assert prepare(folder, *more) == 2
 

@@ -1,6 +1,8 @@
-"""Which language a text is in, as py3langid tells it: 97 of them, offline."""
+"""Which language a text is in, as py3langid tells it, offline."""
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 from weldlm.data.cleaning.steps import TextStep
 from weldlm.extra_packages import require_extra
@@ -21,8 +23,7 @@ def keep_languages(languages: Sequence[str], confidence: float) -> TextStep:
         ModuleNotFoundError: py3langid is not installed.
         ValueError: a code is unknown.
     """
-    library = require_extra("py3langid.langid", "data", "languages")
-    identifier = library.LanguageIdentifier.from_model_file(library.MODEL_FILE, norm_probs=True)
+    identifier = _load_identifier()
     unknown = set(languages).difference(identifier.labels)
     if unknown:
         known = ", ".join(sorted(identifier.labels))
@@ -33,3 +34,10 @@ def keep_languages(languages: Sequence[str], confidence: float) -> TextStep:
         return text if language in languages and probability >= confidence else None
 
     return keep
+
+
+@lru_cache(maxsize=1)
+def _load_identifier() -> Any:
+    """Reads the model, which takes a second, once in a process."""
+    library = require_extra("py3langid.langid", "data", "languages")
+    return library.LanguageIdentifier.from_model_file(library.MODEL_FILE, norm_probs=True)
