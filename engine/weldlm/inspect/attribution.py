@@ -19,6 +19,8 @@ from weldlm.packing import PackedBatch
 
 __all__ = ["Attribution", "Score", "attribute_tokens", "integrate_gradients"]
 
+Report = Callable[[int, int], None]
+
 _MOST_ERROR = 0.05  # of the score, for attributions that can be trusted
 
 # of the target: its log-probability among all that the head scores, or what the head says of it
@@ -52,6 +54,7 @@ def attribute_tokens(
     baseline: Sample | None = None,
     num_steps: int = 64,
     max_batch_tokens: int = 2_048,
+    report: Report | None = None,
 ) -> Attribution:
     """Attributes one score to the embeddings of the tokens.
 
@@ -66,6 +69,7 @@ def attribute_tokens(
             that begin with an RMS norm, which makes every multiple of an embedding the same.
         num_steps: places of Gauss-Legendre quadrature; more make the completeness error smaller.
         max_batch_tokens: in a forward; one step is never divided.
+        report: called with the number of steps done and of all steps.
 
     Raises:
         ValueError: row or column are none that the head scores, the baseline has other lengths, or
@@ -73,11 +77,7 @@ def attribute_tokens(
     """
     steps_at_once = max(1, max_batch_tokens // sample.num_tokens)
     tables = _embeddings(model, sample)
-    start = torch.zeros_like(tables) if baseline is None else _embeddings(model, baseline)
-    if start.shape != tables.shape:
-        raise ValueError(
-            f"baseline has {len(start)} tokens and the sample {len(tables)}; expected equal numbers"
-        )
+    start = _start(model, baseline, tables)
 
     def score_copies(embeddings: Tensor) -> Tensor:
         num_copies = len(embeddings)
@@ -87,7 +87,12 @@ def attribute_tokens(
         return _target_scores(logits.view(num_copies, -1, logits.shape[1]), row, column, score)
 
     attributions, ends = integrate_gradients(
-        score_copies, tables, start, num_steps=num_steps, steps_at_once=steps_at_once
+        score_copies,
+        tables,
+        start,
+        num_steps=num_steps,
+        steps_at_once=steps_at_once,
+        report=report,
     )
     tokens = attributions.float().sum(dim=1).cpu()
     total = ends[1] - ends[0]
@@ -107,6 +112,7 @@ def integrate_gradients(
     *,
     num_steps: int = 64,
     steps_at_once: int = 16,
+    report: Report | None = None,
 ) -> tuple[Tensor, tuple[float, float]]:
     """Integrated gradients of any function.
 
@@ -116,6 +122,7 @@ def integrate_gradients(
         baseline: x', of the same.
         num_steps: places of Gauss-Legendre quadrature.
         steps_at_once: N of a call, at most.
+        report: called with the number of steps done and of all steps.
 
     Returns:
         The attributions, in the shape of `inputs`, and the scores of baseline and inputs.
@@ -129,11 +136,15 @@ def integrate_gradients(
     way = inputs - baseline
     # in at least fp32: a sum of many gradients in 16 bits loses digits
     total = torch.zeros_like(way, dtype=torch.promote_types(way.dtype, torch.float32))
+    done = 0
     for a, w in zip(place.split(steps_at_once), weight.split(steps_at_once), strict=True):
         points = (baseline + a.view(-1, *[1] * way.dim()) * way).requires_grad_()
         with torch.enable_grad():
             (gradients,) = torch.autograd.grad(score(points).sum(), points)
         total += torch.einsum("n, n ... -> ...", w.to(total.dtype), gradients.to(total.dtype))
+        done += len(a)
+        if report is not None:
+            report(done, num_steps)
     with torch.no_grad():
         first, last = (float(score(end.unsqueeze(0))) for end in (baseline, inputs))
     return total * way, (first, last)
@@ -144,6 +155,18 @@ def _embeddings(model: Model, sample: Sample) -> Tensor:
     """What the token table says of the sample, a source before its target: [T, hidden_size]."""
     table = _token_table(model)
     return torch.cat([table(batch.ids) for batch in sample.inputs(model)])
+
+
+def _start(model: Model, baseline: Sample | None, tables: Tensor) -> Tensor:
+    """The embeddings that those of the text, `tables`, are compared with."""
+    if baseline is None:
+        return torch.zeros_like(tables)
+    start = _embeddings(model, baseline)
+    if start.shape != tables.shape:
+        raise ValueError(
+            f"baseline has {len(start)} tokens and the sample {len(tables)}; expected equal numbers"
+        )
+    return start
 
 
 def _embedded(model: Model, inputs: tuple[PackedBatch, ...], embeddings: Tensor) -> Any:

@@ -169,9 +169,9 @@ def _attribute(task: _Task) -> None:
         positions=settings.positions,
     )
     baseline, seen.baseline = baseline_of(seen.model.config, task.tokenizer, seen.reading.sample)
-    for number, question in enumerate(questions, start=1):
-        seen.attributions.append((question, _attribute_one(task, question, baseline)))
-        task.report(number, len(questions))
+    seen.attributions = [
+        (question, _attribute_one(task, question, baseline)) for question in questions
+    ]
 
 
 def _attribute_one(task: _Task, question: Question, baseline: Sample | None) -> Attribution:
@@ -186,6 +186,7 @@ def _attribute_one(task: _Task, question: Question, baseline: Sample | None) -> 
             score=question.score,
             baseline=baseline,
             num_steps=task.settings.num_steps << doublings,
+            report=task.report,
         )
         tried.append(found)
         if found.is_complete:

@@ -19,7 +19,8 @@ __all__ = ["require_matplotlib", "write_picture"]
 
 _DPI = 110
 _LONGEST_NAME = 14  # characters of a token
-_MOST_NAMES = 64  # tokens on an axis that have names
+_MOST_NAMES = 160  # tokens on an axis that have names
+_MOST_CELLS = 64  # tokens in the lens whose cells have names
 _ROW_HEIGHT = 0.26  # inches of a line of text
 
 Floats = npt.NDArray[np.float32]
@@ -77,7 +78,10 @@ def _panels(seen: Inspection) -> list[tuple[float, Draw]]:
         layers, heads = maps.shape[:2]
         height = 1.0 + 7.0 * min(1.5, layers / heads)
         panels.append((height, partial(_draw_attention, seen=seen, kind=kind)))
-    panels += [(6.5, partial(_draw_rollout, seen=seen, kind=kind)) for kind in seen.rollout]
+    panels += [
+        (1.5 + max(5.0, 0.13 * len(maps[0])), partial(_draw_rollout, seen=seen, kind=kind))
+        for kind, maps in seen.rollout.items()
+    ]
     if seen.ablation is not None:
         panels += [
             (1.3 + 0.3 * len(changes), partial(_draw_ablation, seen=seen, kind=kind))
@@ -128,7 +132,7 @@ def _draw_lens(part: Any, seen: Inspection) -> None:
     axes.set_yticks(range(len(names)), names, fontsize=8)
     rows = seen.reading.target_tokens if isinstance(seen.model, Seq2SeqLM) else seen.reading.tokens
     _name_axis(axes, "x", list(rows) if len(rows) == first.shape[1] else ["the text"])
-    if first.shape[1] <= _MOST_NAMES:
+    if first.shape[1] <= _MOST_CELLS:
         for layer, row in np.ndindex(first.shape):
             name = _name(seen.names[int(lens.top_ids[layer, row, 0])], 9)
             color = "white" if first[layer, row] > 0.6 else "black"

@@ -43,6 +43,22 @@ def test_the_number_of_steps_at_once_changes_nothing() -> None:
     torch.testing.assert_close(one, all_)
 
 
+def test_steps_are_reported() -> None:
+    said: list[tuple[int, int]] = []
+    x = torch.ones(3)
+
+    integrate_gradients(
+        lambda points: points.sum(dim=1),
+        x,
+        0 * x,
+        num_steps=5,
+        steps_at_once=2,
+        report=lambda done, total: said.append((done, total)),
+    )
+
+    assert said == [(2, 5), (4, 5), (5, 5)]
+
+
 def captum_tokens(
     theirs: Any, sides: dict[str, tuple[Tensor, Tensor]], row: int, column: int
 ) -> Tensor:
