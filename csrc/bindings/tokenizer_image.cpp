@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 
 #include <memory>
+#include <stdexcept>
 #include <string_view>
 #include <utility>
 
@@ -47,6 +48,10 @@ py::tuple read_image(const py::buffer& buffer, bool has_model) {
   auto decoder = std::make_unique<Decoder>(reader);
   std::shared_ptr<ByteBpe> model;
   if (has_model) model = std::make_shared<ByteBpe>(reader);
+  if (decoder->size() != vocabulary->size() ||
+      (model != nullptr && model->vocabulary().size() != vocabulary->size())) {
+    throw std::invalid_argument("the parts of the image are of different vocabularies");
+  }
   return py::make_tuple(std::move(vocabulary), std::move(decoder), std::move(model));
 }
 

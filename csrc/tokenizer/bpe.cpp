@@ -78,6 +78,19 @@ std::vector<std::uint32_t> sizes_of(const Vocabulary& vocabulary) {
   return sizes;
 }
 
+// In an image, where any byte may stand, options are no bool.
+using OptionBytes = std::array<std::uint8_t, 3>;
+
+OptionBytes bytes_of(const BpeOptions& options) {
+  return {options.ignore_merges, options.shares_ranks, options.drops_bytes};
+}
+
+BpeOptions options_of(const OptionBytes& bytes) {
+  return {.ignore_merges = bytes[0] != 0,
+          .shares_ranks = bytes[1] != 0,
+          .drops_bytes = bytes[2] != 0};
+}
+
 }  // namespace
 
 std::vector<Merge> merges_of_ranks(const Vocabulary& vocabulary) {
@@ -119,10 +132,29 @@ ByteBpe::ByteBpe(ImageReader& image)
       merges_(image.array<Merge>()),
       ranks_(image, merges_.size()),
       results_(image.array<std::uint32_t>()),
-      options_(image.value<BpeOptions>()),
+      options_(options_of(image.value<OptionBytes>())),
       sizes_(image.array<std::uint32_t>()),
-      max_token_bytes_(*std::max_element(sizes_.view().begin(), sizes_.view().end())) {
-  if (sizes_.size() != vocabulary_->size()) {
+      max_token_bytes_(0) {
+  check_image();
+  max_token_bytes_ = *std::max_element(sizes_.view().begin(), sizes_.view().end());
+}
+
+// Every id and rank that encoding uses as an index is in its range.
+void ByteBpe::check_image() const {
+  const std::size_t num_tokens = vocabulary_->size();
+  const auto is_id = [&](std::uint32_t id) { return id < num_tokens; };
+  const auto is_id_or_none = [&](std::uint32_t id) { return id == no_rank || is_id(id); };
+  const auto merges_ids = [&](const Merge& merge) {
+    return is_id(merge.left) && is_id(merge.right) && is_id(merge.result);
+  };
+  if (!std::all_of(byte_ids_.begin(), byte_ids_.end(), is_id_or_none) ||
+      !std::all_of(results_.view().begin(), results_.view().end(), is_id) ||
+      !std::all_of(merges_.view().begin(), merges_.view().end(), merges_ids) ||
+      !ranks_.has_ranks_below(results_.size())) {
+    throw std::invalid_argument("the merges of the image do not fit its vocabulary");
+  }
+  const std::vector<std::uint32_t> sizes = sizes_of(*vocabulary_);
+  if (!std::equal(sizes.begin(), sizes.end(), sizes_.view().begin(), sizes_.view().end())) {
     throw std::invalid_argument("the sizes of the image do not fit its vocabulary");
   }
 }
@@ -133,7 +165,8 @@ void ByteBpe::write(ImageWriter& image) const {
   image.add(merges_);
   ranks_.write(image);
   image.add(results_);
-  image.add(std::span(&options_, 1));
+  const OptionBytes options = bytes_of(options_);
+  image.add(std::span(&options, 1));
   image.add(sizes_);
 }
 
@@ -179,7 +212,7 @@ void ByteBpe::encode_dropping(std::string_view piece, BpeWorkspace& workspace,
   encode_known(kept, workspace, sink);
   std::size_t begin = 0;
   for (std::size_t i = before; i < sink.sizes.size(); ++i) {
-    const std::size_t end = begin + sink.sizes[i];
+    const std::size_t end = std::min(begin + sink.sizes[i], places.size() - 1);
     sink.sizes[i] = static_cast<std::uint32_t>(places[end] - places[begin]);
     begin = end;
   }

@@ -59,6 +59,7 @@ class ByteBpe : public Model {
   void encode(std::string_view piece, Workspace* workspace, TokenSink& sink) const override;
 
  private:
+  void check_image() const;
   void encode_known(std::string_view piece, BpeWorkspace& workspace, TokenSink& sink) const;
   void encode_dropping(std::string_view piece, BpeWorkspace& workspace, TokenSink& sink) const;
   bool is_dropped(char byte) const noexcept {

@@ -239,7 +239,7 @@ class Encoder::Call {
     if (ranges_ == nullptr) return;
     std::size_t begin = range.begin;
     for (std::size_t i = before; i < sink_.ids.size(); ++i) {
-      const std::size_t end = begin + sink_.sizes[i];
+      const std::size_t end = std::min(begin + sink_.sizes[i], range.end);
       ranges_->push_back(origin(text, origins, {begin, end}));
       begin = end;
     }

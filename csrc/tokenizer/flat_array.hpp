@@ -76,8 +76,8 @@ class ImageWriter {
   std::string bytes_;
 };
 
-// Reads in the order in which an ImageWriter wrote. Only sizes are looked at: an image comes with a
-// checksum.
+// Reads in the order in which an ImageWriter wrote. It looks at sizes; whoever reads an array checks
+// what it uses as an index: the checksum of an image tells damage, not intent.
 class ImageReader {
  public:
   // The arrays that are read keep `owner`, which keeps the bytes. Throws std::invalid_argument

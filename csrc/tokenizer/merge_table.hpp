@@ -1,6 +1,7 @@
 // Pair of ids -> rank of its merge: a flat table with open addressing.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -47,9 +48,20 @@ class MergeTable {
     if (slots_.size() != num_slots(num_merges)) {
       throw std::invalid_argument("the merges of the image do not fit their table");
     }
+    const auto is_free = [](const Slot& slot) { return slot.rank == no_rank; };
+    if (std::none_of(slots_.view().begin(), slots_.view().end(), is_free)) {
+      throw std::invalid_argument("the table of merges of the image has no free slot");
+    }
   }
 
   void write(ImageWriter& image) const { image.add(slots_); }
+
+  // Whether all ranks are below `num_ranks`.
+  bool has_ranks_below(std::size_t num_ranks) const noexcept {
+    return std::all_of(slots_.view().begin(), slots_.view().end(), [&](const Slot& slot) {
+      return slot.rank == no_rank || slot.rank < num_ranks;
+    });
+  }
 
   // no_rank where the pair has no merge. Of two merges of one pair the later one counts.
   std::uint32_t rank(std::uint32_t left, std::uint32_t right) const noexcept {

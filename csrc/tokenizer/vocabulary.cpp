@@ -1,5 +1,6 @@
 #include "tokenizer/vocabulary.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <limits>
 #include <stdexcept>
@@ -33,7 +34,9 @@ TokenBytes::TokenBytes(const std::vector<std::string>& tokens) {
 
 TokenBytes::TokenBytes(ImageReader& image)
     : bytes_(image.array<char>()), offsets_(image.array<std::uint64_t>()) {
-  if (offsets_.size() < 2 || offsets_[offsets_.size() - 1] != bytes_.size()) {
+  const std::span<const std::uint64_t> offsets = offsets_.view();
+  if (offsets.size() < 2 || offsets.back() != bytes_.size() ||
+      !std::is_sorted(offsets.begin(), offsets.end())) {
     throw std::invalid_argument("the tokens of the image do not fit their places");
   }
 }
@@ -68,6 +71,12 @@ Vocabulary::Vocabulary(ImageReader& image)
     : tokens_(image), slots_(image.array<std::uint32_t>()) {
   if (slots_.size() != std::bit_ceil(size() * 2)) {
     throw std::invalid_argument("the vocabulary of the image does not fit its table");
+  }
+  const std::span<const std::uint32_t> slots = slots_.view();
+  const auto is_id = [&](std::uint32_t id) { return id == no_id || id < size(); };
+  if (!std::all_of(slots.begin(), slots.end(), is_id) ||
+      std::find(slots.begin(), slots.end(), no_id) == slots.end()) {
+    throw std::invalid_argument("the table of the image is not of its vocabulary");
   }
 }
 

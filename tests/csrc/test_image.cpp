@@ -1,12 +1,17 @@
 // Images: what is read from one encodes and decodes as what was written, and damage is told.
+#include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <memory>
+#include <numeric>
+#include <random>
 #include <string>
 #include <vector>
 
 #include "check.hpp"
 #include "tokenizer/bpe.hpp"
 #include "tokenizer/decoder.hpp"
+#include "tokenizer/encoder.hpp"
 #include "tokenizer/flat_array.hpp"
 
 namespace weldlm::test {
@@ -104,6 +109,71 @@ void counts_that_are_wrong_do_no_harm() {
   }
 }
 
+// What a forged number would make of an index: a word of the image becomes another one.
+std::string forged(const std::string& image, std::mt19937& random) {
+  constexpr std::uint64_t numbers[] = {0, 1, 2, 3, 255, 260, 1u << 20, 0xFFFFFFFFu, ~std::uint64_t{0}};
+  std::string changed = image;
+  for (std::size_t count = 1 + random() % 3; count > 0; --count) {
+    const std::size_t size = random() % 2 == 0 ? 4 : 8;
+    const std::size_t place = random() % (image.size() / size) * size;
+    const std::uint64_t number = numbers[random() % std::size(numbers)];
+    std::memcpy(changed.data() + place, &number, size);
+  }
+  return changed;
+}
+
+void forged_models_do_no_harm() {
+  std::mt19937 random(54);
+  const std::string text = "the cab \xFF" + std::string(100, 'a') + "bab";
+  std::size_t num_read = 0;
+  for (const bool drops_bytes : {false, true}) {
+    const std::string image = image_of(small_bpe({.drops_bytes = drops_bytes}));
+    for (int round = 0; round < 3000; ++round) {
+      ImageReader reader = reader_of(forged(image, random));
+      static_cast<void>(refusal([&] {
+        const auto model = std::make_shared<const ByteBpe>(reader);
+        ++num_read;
+        static_cast<void>(Encoder({{}, nullptr, nullptr, nullptr, model}).encode_located(text, {}));
+      }));
+    }
+  }
+  check(num_read > 100, "some are read");
+}
+
+void forged_texts_do_no_harm() {
+  std::mt19937 random(55);
+  const std::vector<std::string> tokens = small_vocabulary().tokens;
+  const std::string images[] = {image_of(Vocabulary(tokens)),
+                                image_of(Decoder(tokens, tokens, std::vector<std::uint32_t>{0}))};
+  for (int round = 0; round < 3000; ++round) {
+    ImageReader of_vocabulary = reader_of(forged(images[0], random));
+    static_cast<void>(refusal([&] {
+      const Vocabulary vocabulary(of_vocabulary);
+      for (std::size_t id = 0; id < vocabulary.size(); ++id) {
+        static_cast<void>(vocabulary.id(vocabulary.token(static_cast<std::int64_t>(id))));
+      }
+    }));
+    ImageReader of_decoder = reader_of(forged(images[1], random));
+    static_cast<void>(refusal([&] {
+      const Decoder decoder(of_decoder);
+      std::vector<std::int64_t> ids(decoder.size());
+      std::iota(ids.begin(), ids.end(), 0);
+      static_cast<void>(decoder.decode(ids));
+    }));
+  }
+}
+
+void offsets_that_do_not_ascend_are_refused() {
+  const std::string image = image_of(Vocabulary({"ab", "cd", "ef"}));
+  for (const std::uint64_t offset : {std::uint64_t{5}, ~std::uint64_t{0}}) {
+    std::string changed = image;
+    // behind the count and the bytes, and the count of the offsets and the first of them
+    std::memcpy(changed.data() + 3 * image_alignment + 8, &offset, sizeof(offset));
+    ImageReader reader = reader_of(changed);
+    check(holds(refusal([&] { Vocabulary{reader}; }), "tokens of the image"), "refused");
+  }
+}
+
 void checksum_tells_any_bit() {
   std::mt19937 random(53);
   for (const std::size_t size : {1u, 7u, 8u, 31u, 32u, 33u, 200u}) {
@@ -128,5 +198,8 @@ int main() {
   weldlm::test::decoders_decode_as_those_that_were_written();
   weldlm::test::cut_images_are_refused();
   weldlm::test::counts_that_are_wrong_do_no_harm();
+  weldlm::test::forged_models_do_no_harm();
+  weldlm::test::forged_texts_do_no_harm();
+  weldlm::test::offsets_that_do_not_ascend_are_refused();
   weldlm::test::checksum_tells_any_bit();
 }

@@ -3,6 +3,7 @@
 import mmap
 import os
 import pickle
+import struct
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -132,6 +133,20 @@ def test_image_that_is_cut_is_refused(missing: int) -> None:
     assert _tokenizer.read_image(memoryview(memory), False)[0].tokens() == [b"a", b"bc"]
     with pytest.raises(ValueError, match="image"):
         _tokenizer.read_image(memoryview(memory)[:-missing], False)
+
+
+@pytest.mark.parametrize("offset", [3, 2**32, 2**64 - 1])
+def test_forged_offset_of_an_image_is_refused(offset: int) -> None:
+    tokens = [b"a", b"b", b"c"]
+    vocabulary = _tokenizer.Vocabulary(tokens)
+    image = bytearray(_tokenizer.write_image(vocabulary, _tokenizer.Decoder(tokens, [], ()), None))
+    offsets = image.index(struct.pack("<4Q", 0, 1, 2, 3))
+    struct.pack_into("<Q", image, offsets + 8, offset)
+    memory = mmap.mmap(-1, len(image))
+    memory.write(image)
+
+    with pytest.raises(ValueError, match="the tokens of the image do not fit their places"):
+        _tokenizer.read_image(memoryview(memory), False)
 
 
 def test_pickle_can_name_nothing_but_parts(path: Path, folder: Path, tmp_path: Path) -> None:
