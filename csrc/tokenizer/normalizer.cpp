@@ -46,6 +46,14 @@ void NormalizedText::replace(const NormalizedText& source, std::size_t begin, st
   if (has_origins()) origins_.insert(origins_.end(), bytes.size(), source.origin(begin, end));
 }
 
+void NormalizedText::replace_showing(const NormalizedText& source, std::size_t begin,
+                                     ByteRange shown, std::string_view bytes) {
+  const bool begins_original =
+      text_.empty() ? source.begins_original_ && begin == 0 : begins_original_;
+  replace(source, shown.begin, shown.end, bytes);
+  begins_original_ = begins_original;
+}
+
 void NormalizedText::replace_at_end(const NormalizedText& source, std::size_t begin,
                                     std::size_t end, std::string_view bytes) {
   std::size_t shown = begin;
@@ -53,10 +61,7 @@ void NormalizedText::replace_at_end(const NormalizedText& source, std::size_t be
     shown = end - 1;
     while (shown > begin && is_continuation(source.text_, shown)) --shown;
   }
-  const bool begins_original =
-      text_.empty() ? source.begins_original_ && begin == 0 : begins_original_;
-  replace(source, shown, end, bytes);
-  begins_original_ = begins_original;
+  replace_showing(source, begin, {shown, end}, bytes);
 }
 
 void NormalizedText::substitute(const NormalizedText& source, std::size_t begin,

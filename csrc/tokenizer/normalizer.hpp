@@ -31,6 +31,7 @@ class NormalizedText {
 
   std::string_view text() const noexcept { return text_; }
   bool has_origins() const noexcept { return kind_ != Origins::none; }
+  Origins origins() const noexcept { return kind_; }
 
   // Whether the text begins with what the original begins with.
   bool begins_original() const noexcept { return begins_original_; }
@@ -47,6 +48,10 @@ class NormalizedText {
   // Appends `bytes` that stand for [begin, end) of `source`; where that is empty, for nothing.
   void replace(const NormalizedText& source, std::size_t begin, std::size_t end,
                std::string_view bytes);
+
+  // The same where all that is remembered is `shown`, a range of `source`.
+  void replace_showing(const NormalizedText& source, std::size_t begin, ByteRange shown,
+                       std::string_view bytes);
 
   // The same where offsets show the last character of [begin, end) only, which is not empty.
   void replace_at_end(const NormalizedText& source, std::size_t begin, std::size_t end,

@@ -41,6 +41,93 @@ void prepend(const NormalizedText& source, std::size_t pos, std::string_view byt
   result.replace(source, pos, pos + size, bytes);
 }
 
+// Writes a rewritten text whose parts stand for all of what they replace.
+class WholePlaces {
+ public:
+  WholePlaces(const NormalizedText& source, NormalizedText& result)
+      : source_(source), result_(result) {}
+
+  void keep(std::size_t begin, std::size_t end) { result_.copy(source_, begin, end); }
+  void replace(std::size_t begin, std::size_t end, std::string_view bytes) {
+    result_.replace(source_, begin, end, bytes);
+  }
+  void finish() {}
+
+ private:
+  const NormalizedText& source_;
+  NormalizedText& result_;
+};
+
+// Writes a rewritten text with the places that offsets of the tokenizers library show: a character
+// takes that of the next one of the source, in turn; one that a rule adds repeats the place before
+// it; and those that a rule removes are passed over behind the last one, or, where there is none
+// yet, not at all, which moves all places behind them.
+class ShownPlaces {
+ public:
+  ShownPlaces(const NormalizedText& source, NormalizedText& result)
+      : source_(source), text_(source.text()), result_(result) {}
+
+  void keep(std::size_t begin, std::size_t end) {
+    for (std::size_t next = begin; begin < end; begin = next) {
+      next = begin + char_at(text_, begin).size;
+      push(begin, text_.substr(begin, next - begin), 0);
+    }
+  }
+
+  void replace(std::size_t begin, std::size_t end, std::string_view bytes) {
+    std::ptrdiff_t left = num_chars(text_.substr(begin, end - begin));
+    for (std::size_t pos = 0, size = 0; pos < bytes.size(); pos += size) {
+      size = char_at(bytes, pos).size;
+      push(begin, bytes.substr(pos, size), left > 0 ? 0 : 1);
+      --left;
+    }
+    if (left > 0) change_ -= left;
+  }
+
+  void finish() {
+    if (pending_.empty()) return;
+    if (change_ > 0) {
+      std::size_t before = place_;
+      while (before > 0 && is_continuation(text_, --before)) {
+      }
+      result_.replace_showing(source_, begin_, {before, place_}, pending_);
+    } else {
+      const std::size_t before = place_;
+      pass();
+      result_.replace_showing(source_, begin_, {before, place_}, pending_);
+      for (; change_ < 0; ++change_) pass();
+    }
+    pending_ = {};
+  }
+
+ private:
+  static std::ptrdiff_t num_chars(std::string_view text) {
+    std::ptrdiff_t count = 0;
+    for (std::size_t pos = 0; pos < text.size(); pos += char_at(text, pos).size) ++count;
+    return count;
+  }
+
+  // `character` comes from the source at `begin`; change 1: it is added.
+  void push(std::size_t begin, std::string_view character, std::ptrdiff_t change) {
+    finish();
+    begin_ = begin;
+    pending_ = character;
+    change_ = change;
+  }
+
+  void pass() {
+    if (place_ < text_.size()) place_ += char_at(text_, place_).size;
+  }
+
+  const NormalizedText& source_;
+  std::string_view text_;
+  NormalizedText& result_;
+  std::size_t place_ = 0;     // in the source: what is before it has been passed over
+  std::string_view pending_;  // the last character, which what is removed behind it changes
+  std::size_t begin_ = 0;
+  std::ptrdiff_t change_ = 0;  // 1: added; below 0: so many are removed behind it
+};
+
 bool is_dropped_by_nmt(char32_t value) noexcept {
   return (value >= 0x01 && value <= 0x08) || value == 0x0B || (value >= 0x0E && value <= 0x1F) ||
          value == 0x7F || value == 0x8F || value == 0x9F;
@@ -57,7 +144,20 @@ bool is_space_of_nmt(char32_t value) noexcept {
 void Precompiled::normalize(const NormalizedText& source, bool /*is_start*/,
                             NormalizedText& result) const {
   result.restart(source);
-  const std::string_view text = source.text();
+  if (source.origins() == Origins::offsets) {
+    rewrite(source.text(), ShownPlaces(source, result));
+  } else {
+    rewrite(source.text(), WholePlaces(source, result));
+  }
+}
+
+template <typename Output>
+void Precompiled::rewrite(std::string_view text, Output output) const {
+  const auto replaces = [&](std::size_t begin, std::size_t end) {
+    const auto match = charsmap_->shortest(text.substr(begin, end - begin));
+    if (match) output.replace(begin, end, match->replacement);
+    return match.has_value();
+  };
   std::size_t copied = 0;
   for (std::size_t pos = 0; pos < text.size();) {
     const auto byte = static_cast<unsigned char>(text[pos]);
@@ -67,24 +167,18 @@ void Precompiled::normalize(const NormalizedText& source, bool /*is_start*/,
       ++pos;
       continue;
     }
-    if (pos > copied) result.copy(source, copied, pos);
+    if (pos > copied) output.keep(copied, pos);
     const std::size_t end = grapheme_end(text, pos);
-    if (end - pos > max_cluster_bytes || !replace(source, pos, end, result)) {
+    if (end - pos > max_cluster_bytes || !replaces(pos, end)) {
       for (std::size_t next = pos; pos < end; pos = next) {
         next = pos + char_at(text, pos).size;
-        if (!replace(source, pos, next, result)) result.copy(source, pos, next);
+        if (!replaces(pos, next)) output.keep(pos, next);
       }
     }
     pos = copied = end;
   }
-  if (copied < text.size()) result.copy(source, copied, text.size());
-}
-
-bool Precompiled::replace(const NormalizedText& source, std::size_t begin, std::size_t end,
-                          NormalizedText& result) const {
-  const auto match = charsmap_->shortest(source.text().substr(begin, end - begin));
-  if (match) result.replace(source, begin, end, match->replacement);
-  return match.has_value();
+  if (copied < text.size()) output.keep(copied, text.size());
+  output.finish();
 }
 
 void Prepend::normalize(const NormalizedText& source, bool /*is_start*/,

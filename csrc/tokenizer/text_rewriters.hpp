@@ -23,8 +23,8 @@ class Precompiled : public Normalizer {
                  NormalizedText& result) const override;
 
  private:
-  bool replace(const NormalizedText& source, std::size_t begin, std::size_t end,
-               NormalizedText& result) const;
+  template <typename Output>
+  void rewrite(std::string_view text, Output output) const;
 
   std::shared_ptr<const Charsmap> charsmap_;
 };

@@ -7,6 +7,7 @@
 #include "check.hpp"
 #include "tokenizer/charsmap.hpp"
 #include "tokenizer/spiece_normalizer.hpp"
+#include "tokenizer/text_rewriters.hpp"
 
 namespace weldlm::test {
 namespace {
@@ -50,6 +51,24 @@ void origins_are_what_the_text_came_from() {
   check(result.origin(3, 4) == ByteRange{2, 5}, "what is dropped belongs to what is before it");
   check(result.origin(4, 7) == ByteRange{5, 7}, "spaces");
   check(result.origin(7, 8) == ByteRange{7, 8}, "the last character");
+}
+
+void shown_places_are_in_the_text() {
+  constexpr std::string_view parts[] = {"a", "b", "c", "abc", "bb", "\xCC\x81", "\xC3\xA9", " "};
+  const Precompiled normalizer(std::make_shared<Charsmap>(small_blob()));
+  std::mt19937 random(32);
+  for (int round = 0; round < 5000; ++round) {
+    const std::string text = random_text(random, parts, 12);
+    NormalizedText plain;
+    NormalizedText shown;
+    normalizer.normalize(NormalizedText(text, Origins::none), true, plain);
+    normalizer.normalize(NormalizedText(text, Origins::offsets), true, shown);
+    check(shown.text() == plain.text(), "the same text");
+    for (std::size_t i = 0; i < shown.text().size(); ++i) {
+      const ByteRange place = shown.origin(i, i + 1);
+      check(place.begin <= place.end && place.end <= text.size(), "a place of the text");
+    }
+  }
 }
 
 void damage_is_refused_or_harmless() {
@@ -106,6 +125,7 @@ void any_bytes_are_normalized() {
 int main() {
   weldlm::test::the_longest_rule_holds();
   weldlm::test::origins_are_what_the_text_came_from();
+  weldlm::test::shown_places_are_in_the_text();
   weldlm::test::damage_is_refused_or_harmless();
   weldlm::test::a_long_replacement_is_refused();
   weldlm::test::any_bytes_are_normalized();

@@ -197,6 +197,38 @@ def test_offsets_of_llama_are_those_of_the_tokenizers_library(text: str) -> None
     assert located.offsets.tolist() == [list(place) for place in expected]
 
 
+# what the rules join, make longer, shorter and nothing, at the beginning of a text as well
+RULED = [
+    *("e\u0301", "\u1e9b\u0323", "A\u030a", "\u212b", "\u0130", "\u0344", "\ufb01", "\u2460"),
+    *("\u33a5", "\ufdfa", "\xad", "\x01", "\u200b", "\r\n", "x", "the", " "),
+]
+
+
+@pytest.mark.parametrize("name", ["t5", "t5-words", "spiece-bpe-rules"])
+@settings(max_examples=300, deadline=None)
+@given(text=st.lists(st.sampled_from(RULED + PARTS), max_size=10).map("".join))
+def test_offsets_under_rules_are_those_of_the_tokenizers_library(name: str, text: str) -> None:
+    _, ours, theirs = before_and_saved(name)
+    expected = theirs.encode(text, add_special_tokens=False)
+
+    located = ours.encode_with_offsets(text, add_special_tokens=False)
+
+    assert located.ids == expected.ids
+    assert located.offsets.tolist() == [list(place) for place in expected.offsets]
+
+
+@pytest.mark.parametrize(
+    ("text", "num_tokens"), [("e\u0301", 3), ("\u1e9b\u0323", 4)], ids=["one-mark", "two-marks"]
+)
+def test_joined_character_has_the_place_of_its_first(text: str, num_tokens: int) -> None:
+    _, ours, theirs = before_and_saved("spiece-bpe-rules")
+
+    offsets = ours.encode_with_offsets(text).offsets.tolist()
+
+    assert offsets == [list(place) for place in theirs.encode(text).offsets]
+    assert offsets[-num_tokens:] == [[0, 1]] * num_tokens
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [("-3.25", -3.25), ("0.1", 0.1), ("1e3", 1000.0), ("-1.5E-2", -0.015), ("2e-310", 2e-310)],
@@ -233,6 +265,8 @@ def before_and_saved(name: str) -> tuple[Tokenizer, Tokenizer, tokenizers.Tokeni
         case "spiece-bpe":
             model = parse_spiece_model(pair("bpe").data)
             ours = Tokenizer(spiece_parts(replace(model, charsmap=b"")))
+        case "spiece-bpe-rules":
+            ours = Tokenizer(spiece_parts(parse_spiece_model(pair("bpe").data)))
         case "spiece-bpe-spaces":
             model = parse_spiece_model(pair("bpe").data)
             spaces = replace(model, charsmap=b"", remove_extra_whitespaces=False)
