@@ -1,5 +1,6 @@
 #include "bindings/tokenizer_bindings.hpp"
 
+#include <limits>
 #include <optional>
 #include <stdexcept>
 
@@ -34,6 +35,38 @@ std::optional<std::int64_t> plain_id(PyObject* value) noexcept {
   const long long id = PyLong_AsLongLongAndOverflow(value, &overflow);
   if (overflow != 0) return std::nullopt;
   return id;
+}
+
+// A value in a message, shortened; Python does not spell out every one.
+std::string shown(py::handle value) {
+  constexpr std::size_t most = 40;
+  const auto text = py::reinterpret_steal<py::object>(PyObject_Repr(value.ptr()));
+  if (!text) {
+    PyErr_Clear();
+    return "(not shown)";
+  }
+  const std::string bytes(py::bytes(utf8_bytes(text)));
+  if (bytes.find('\n') != std::string::npos) return "(not shown)";
+  if (bytes.size() <= most) return bytes;
+  std::size_t end = most;
+  while (end > 0 && (static_cast<unsigned char>(bytes[end]) & 0xC0) == 0x80) --end;
+  return bytes.substr(0, end) + "...";
+}
+
+[[noreturn]] void refuse_id(const std::string& id, std::size_t vocab_size) {
+  throw std::invalid_argument("id " + id + " is not in the vocabulary: expected 0 to " +
+                              std::to_string(vocab_size - 1) +
+                              " (vocab_size=" + std::to_string(vocab_size) + ")");
+}
+
+// Ids that would be negative as signed ones.
+void refuse_large(const py::array& array, std::size_t vocab_size) {
+  using UnsignedArray = py::array_t<std::uint64_t, py::array::c_style | py::array::forcecast>;
+  constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+  const auto ids = UnsignedArray(array);
+  for (py::ssize_t i = 0; i < ids.size(); ++i) {
+    if (ids.data()[i] > most) refuse_id(std::to_string(ids.data()[i]), vocab_size);
+  }
 }
 
 }  // namespace
@@ -87,15 +120,15 @@ py::list list_of(const std::vector<std::string>& tokens) {
 
 std::int64_t id_of(py::handle value, std::size_t vocab_size) {
   if (const auto id = plain_id(value.ptr())) return *id;
+  if (PyIndex_Check(value.ptr()) == 0) {
+    throw py::type_error("id " + shown(value) + " is a " + Py_TYPE(value.ptr())->tp_name +
+                         ", expected an integer");
+  }
   const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
   if (!index) throw py::error_already_set();
   int overflow = 0;
   const long long id = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
-  if (overflow != 0) {
-    throw std::invalid_argument(
-        "id " + std::string(py::str(index)) + " is not in the vocabulary: expected 0 to " +
-        std::to_string(vocab_size - 1) + " (vocab_size=" + std::to_string(vocab_size) + ")");
-  }
+  if (overflow != 0) refuse_id(shown(index), vocab_size);
   return id;
 }
 
@@ -122,9 +155,14 @@ std::vector<std::int64_t> ids_of(const py::object& ids, std::size_t vocab_size) 
                            " dimensions and dtype " + std::string(py::str(array.dtype())) +
                            ", expected one dimension of integers");
     }
+    if (kind == 'u' && array.itemsize() == 8) refuse_large(array, vocab_size);
     const auto wide = WideIdArray(array);
     values.assign(wide.data(), wide.data() + wide.size());
     return values;
+  }
+  if (Py_TYPE(ids.ptr())->tp_iter == nullptr && PySequence_Check(ids.ptr()) == 0) {
+    throw py::type_error("ids is " + shown(ids) + " of type " + Py_TYPE(ids.ptr())->tp_name +
+                         ", expected an iterable of integers: pass [id]");
   }
   for (const py::handle id : ids) values.push_back(id_of(id, vocab_size));
   return values;

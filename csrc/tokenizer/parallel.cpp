@@ -25,9 +25,10 @@ void parallel_for(std::size_t count, std::size_t num_threads,
     }
   };
   std::vector<std::jthread> threads;
-  threads.reserve(num_threads);
+  const std::size_t num_workers = std::min(num_threads, count);
+  threads.reserve(num_workers);
   try {
-    for (std::size_t worker = 1; worker < std::min(num_threads, count); ++worker) {
+    for (std::size_t worker = 1; worker < num_workers; ++worker) {
       threads.emplace_back(work, worker);
     }
   } catch (const std::system_error&) {

@@ -46,7 +46,8 @@ void WordCounts::grow() {
 void ShardedWordCounts::feed(
     std::span<const std::string_view> texts, std::size_t num_threads,
     const std::function<void(std::string_view, WordCounts&)>& count_words) {
-  if (shards_.size() < num_threads) shards_.resize(num_threads);
+  const std::size_t num_workers = std::max<std::size_t>(1, std::min(num_threads, texts.size()));
+  if (shards_.size() < num_workers) shards_.resize(num_workers);
   parallel_for(texts.size(), num_threads, [&](std::size_t worker, std::size_t index) {
     count_words(texts[index], shards_[worker]);
   });

@@ -30,8 +30,11 @@ def replace_file(path: Path) -> Iterator[Path]:
     It gets the mode that the umask gives, whatever the writer set.
 
     Raises:
+        IsADirectoryError: a folder is there.
         OSError: the file cannot be written, for example because the disk is full.
     """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; expected the name of a file to write")
     writer = f"{os.getpid()}-{threading.get_ident()}"
     draft = path.with_name(f".{path.name}.{writer}{DRAFT_SUFFIX}")
     try:

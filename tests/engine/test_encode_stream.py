@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -104,6 +105,32 @@ def test_stream_begins_anew_after_flush() -> None:
 
     assert stream.push("import o") + stream.flush() == small().encode("import o")
     assert stream.push("a b") + stream.flush() == small().encode("a b")
+
+
+class CountedText(str):
+    """A text that counts the characters of which it makes longer ones."""
+
+    copied = 0
+
+    def __add__(self, other: str) -> "CountedText":
+        CountedText.copied += len(self) + len(other)
+        return CountedText(str.__add__(self, other))
+
+    def __getitem__(self, place: Any) -> "CountedText":
+        return CountedText(str.__getitem__(self, place))
+
+
+@pytest.mark.parametrize("name", ["byte-level", "spaced-token"])
+def test_small_parts_without_a_cut_are_not_copied_again_and_again(name: str) -> None:
+    stream = EncodeStream(TOKENIZERS[name]())
+    stream._text = CountedText()
+    CountedText.copied = 0
+
+    for _ in range(10_000):
+        assert stream.push("ab") == []
+
+    assert CountedText.copied < 10_000 * 100
+    assert stream.flush() == TOKENIZERS[name]().encode("ab" * 10_000)
 
 
 def test_long_run_of_spaces_in_small_parts() -> None:

@@ -8,9 +8,11 @@ import pytest
 import tiktoken
 import tokenizers
 from tokenizers import models, pre_tokenizers
+from transformers import BertTokenizer
 
 from tests.engine.tokenizer_files import (
     FORMATS,
+    OPTIONS,
     TEXT,
     content,
     learned,
@@ -20,14 +22,22 @@ from tests.engine.tokenizer_files import (
     written,
 )
 from tests.engine.tokenizer_oracles import GPT2_PATTERN
-from weldlm.tokenizer import Tokenizer
+from weldlm.tokenizer import Tokenizer, compiled_cache
 
-FREE_NAMES = [name for name in FORMATS if name not in ("ranks", "vocab-json", "merges-txt")]
+ROLES_OF_BERT = {
+    "unk_token": "[UNK]",
+    "pad_token": "[PAD]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+FREE_NAMES = [name for name in FORMATS if name not in ("vocab-json", "merges-txt")]
 USUAL_NAMES = {
     "json-bpe": "tokenizer.json",
     "json-wordpiece": "tokenizer.json",
     "json-unigram": "tokenizer.json",
     "json-llama": "tokenizer.json",
+    "ranks": "small.tiktoken",
     "vocab-txt": "vocab.txt",
     "spiece-unigram": "spiece.model",
     "spiece-bpe": "tokenizer.model",
@@ -94,7 +104,7 @@ EXPECTED: dict[str, Callable[[Path], list[int]]] = {
 def test_file_encodes_as_the_original(name: str, tmp_path: Path) -> None:
     path = written(name, tmp_path, "tokenizer")
 
-    ids = Tokenizer.from_file(path).encode(TEXT)
+    ids = Tokenizer.from_file(path, **OPTIONS.get(name, {})).encode(TEXT)
 
     assert ids == EXPECTED[name](tmp_path)
 
@@ -104,9 +114,10 @@ def test_file_encodes_as_the_original(name: str, tmp_path: Path) -> None:
     "file_name", ["x", "tokenizer.bin", "x.model", "vocab.txt", "x.gguf", "x.tiktoken"]
 )
 def test_name_of_the_file_does_not_matter(name: str, file_name: str, tmp_path: Path) -> None:
-    expected = Tokenizer.from_file(written(name, tmp_path, "first"))
+    options = OPTIONS.get(name, {})
+    expected = Tokenizer.from_file(written(name, tmp_path, "first"), **options)
 
-    read = Tokenizer.from_file(written(name, tmp_path, file_name))
+    read = Tokenizer.from_file(written(name, tmp_path, file_name), **options)
 
     assert read.algorithm == expected.algorithm
     assert read.encode(TEXT) == expected.encode(TEXT)
@@ -123,7 +134,7 @@ def test_ending_json_does_not_make_json_of_a_file(name: str, tmp_path: Path) -> 
 def test_folder_encodes_as_the_original(name: str, tmp_path: Path) -> None:
     written(name, tmp_path, USUAL_NAMES.get(name, ""))
 
-    ids = Tokenizer.from_pretrained(tmp_path).encode(TEXT)
+    ids = Tokenizer.from_pretrained(tmp_path, **OPTIONS.get(name, {})).encode(TEXT)
 
     assert ids == EXPECTED[name](tmp_path)
 
@@ -148,8 +159,58 @@ def test_config_says_whether_a_bare_vocabulary_is_cased(lowercase: bool, tmp_pat
     read = Tokenizer.from_pretrained(tmp_path)
 
     assert read.encode("The End") == oracle.encode("The End").ids
-    assert read.config.roles == {"unk_token": "[UNK]"}
+    assert read.config.roles == ROLES_OF_BERT
     assert read.config.max_length == 8
+
+
+ROLES = {
+    "vocab-txt": ROLES_OF_BERT,
+    "spiece-unigram": {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"},
+    "spiece-bpe": {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"},
+    "llama2c": {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"},
+}
+
+
+@pytest.mark.parametrize("name", ROLES)
+@pytest.mark.parametrize("read", [Tokenizer.from_file, Tokenizer.from_pretrained])
+def test_special_tokens_of_usual_names_have_their_roles(
+    name: str, read: Callable[[Path], Tokenizer], tmp_path: Path
+) -> None:
+    path = written(name, tmp_path, USUAL_NAMES[name])
+    found = read(path if read == Tokenizer.from_file else tmp_path)
+
+    assert found.config.roles == ROLES[name]
+    assert all(found.role_id(role) is not None for role in found.config.roles)
+
+
+def test_special_tokens_of_a_rank_file_have_their_roles(tmp_path: Path) -> None:
+    path = written("ranks", tmp_path, "x")
+    special_tokens = {"<pad>": 300, "[MASK]": 301}
+
+    found = Tokenizer.from_file(path, special_tokens=special_tokens, **OPTIONS["ranks"])
+
+    assert found.config.roles == {"pad_token": "<pad>", "mask_token": "[MASK]"}
+    assert found(["the", "the end"], padding=True).input_ids[0][-1] == 300
+
+
+def test_bare_vocabulary_pads_as_transformers_does(tmp_path: Path) -> None:
+    written("vocab-txt", tmp_path, "vocab.txt")
+    oracle = BertTokenizer.from_pretrained(tmp_path)
+
+    batch = Tokenizer.from_pretrained(tmp_path)(["the", "the end is"], padding=True)
+
+    assert dict(batch) == dict(oracle(["the", "the end is"], padding=True))
+
+
+def test_configuration_says_more_of_roles_than_names(tmp_path: Path) -> None:
+    written("vocab-txt", tmp_path, "vocab.txt")
+    config = {"pad_token": "[MASK]", "mask_token": None}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+
+    roles = Tokenizer.from_pretrained(tmp_path).config.roles
+
+    others = {role: token for role, token in ROLES_OF_BERT.items() if role not in config}
+    assert roles == others | {"pad_token": "[MASK]"}
 
 
 def test_absent_file_is_named(tmp_path: Path) -> None:
@@ -160,6 +221,58 @@ def test_absent_file_is_named(tmp_path: Path) -> None:
 def test_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match=r"is a folder; .*Tokenizer.from_pretrained"):
         Tokenizer.from_file(tmp_path)
+
+
+@pytest.mark.parametrize("path", [".", Path()], ids=["text", "path"])
+def test_working_folder_in_place_of_a_file_is_named(path: str | Path) -> None:
+    with pytest.raises(IsADirectoryError, match=r"^\. is a folder; expected the file of a token"):
+        Tokenizer.from_file(path)
+    with pytest.raises(IsADirectoryError, match=r"^\. is a folder; expected the name of a file to"):
+        learned("bpe").save(path)
+
+
+def test_empty_path_is_refused() -> None:
+    for use in (Tokenizer.from_file, Tokenizer.from_pretrained, learned("bpe").save):
+        with pytest.raises(ValueError, match=r"^path is empty; expected that of a file"):
+            use("")
+
+
+def test_pattern_for_a_file_that_has_one_is_refused(tmp_path: Path) -> None:
+    path = written("json-bpe", tmp_path, "tokenizer.json")
+
+    with pytest.raises(ValueError, match=r"json: pattern and special_tokens are for rank files"):
+        Tokenizer.from_file(path, pattern="a+")
+
+
+def test_cached_ranks_are_those_of_the_pattern_that_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(compiled_cache, "_LEAST_BYTES", 1)
+    path = written("ranks", tmp_path, "x")
+
+    first = Tokenizer.from_file(path, pattern=r"\p{L}+|\P{L}")
+    second = Tokenizer.from_file(path, **OPTIONS["ranks"])
+
+    assert first.parts.pretokenizer != second.parts.pretokenizer
+    assert second.encode(TEXT) == of_tiktoken()
+
+
+@pytest.mark.parametrize("line", [b"IQ== -1", b"IQ==  0 0", b"IQ= 0", b"I"])
+@pytest.mark.parametrize("rest", [b"", b"Ig== 1\nIw== 2\n"], ids=["alone", "with-others"])
+def test_damaged_first_line_of_ranks_is_named(line: bytes, rest: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.tiktoken"
+    path.write_bytes(line + b"\n" + rest)
+
+    with pytest.raises(ValueError, match=r"x\.tiktoken: line 1"):
+        Tokenizer.from_file(path, **OPTIONS["ranks"])
+
+
+@pytest.mark.parametrize("name", ["json-bpe", "vocab-json"])
+def test_byte_order_mark_is_no_part_of_a_file(name: str, tmp_path: Path) -> None:
+    path = written(name, tmp_path, "tokenizer.json", b"\xef\xbb\xbf" + content(name))
+
+    assert Tokenizer.from_file(path).encode(TEXT) == EXPECTED[name](tmp_path)
 
 
 def test_vocab_without_its_merges_is_named(tmp_path: Path) -> None:

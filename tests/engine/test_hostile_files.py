@@ -15,19 +15,19 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.engine.tokenizer_files import FORMATS, content, written
+from tests.engine.tokenizer_files import FORMATS, OPTIONS, content, written
 
 MOST_SECONDS = 600
 
-# reads each file that stdin names; prints what became of it, one JSON string a line
+# reads each file that stdin names, with options; prints what became of it, a JSON string a line
 READER = """
 import json, resource, sys
 from weldlm.tokenizer import Tokenizer
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 for line in sys.stdin:
-    path = line.rstrip()
+    path, options = json.loads(line)
     try:
-        Tokenizer.from_file(path).encode("the thesis is 12 \\xe9", disallowed_special=())
+        Tokenizer.from_file(path, **options).encode("the thesis is 12 \\xe9", disallowed_special=())
         print(json.dumps("read"))
     except ValueError as error:
         text = str(error)
@@ -51,6 +51,7 @@ ALWAYS_REFUSED_WHEN_CUT = [
 
 def outcomes(name: str, files: list[bytes]) -> list[str]:
     """What becomes of each file."""
+    options = OPTIONS.get(name, {})
     with TemporaryDirectory() as folder:
         places = [Path(folder) / str(number) for number, _ in enumerate(files)]
         for place in places:
@@ -61,7 +62,7 @@ def outcomes(name: str, files: list[bytes]) -> list[str]:
         ]
         done = subprocess.run(
             [sys.executable, "-c", READER],
-            input="".join(f"{path}\n" for path in paths),
+            input="".join(f"{json.dumps([str(path), options])}\n" for path in paths),
             env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
             capture_output=True,
             text=True,

@@ -4,6 +4,7 @@ import base64
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,12 +24,13 @@ from tests.engine.tokenizer_oracles import (
 from weldlm.tokenizer import Tokenizer
 from weldlm.tokenizer.bert import bert_parts
 from weldlm.tokenizer.bpe import BpeModel, Pattern, RankedBpeModel
-from weldlm.tokenizer.parts import TokenizerParts
+from weldlm.tokenizer.parts import AddedToken, TokenizerParts
 from weldlm.tokenizer.pattern_families import PATTERNS
 from weldlm.tokenizer.regex_pattern import RegexPattern
 from weldlm.tokenizer.tiktoken_ranks import KNOWN_RANKS, read_tiktoken, write_tiktoken
 
 TOKENS = [bytes([byte]) for byte in range(256)] + [b"ab", b"", b"abc", b" a", b"", b"<|"]
+END = "<|endoftext|>"
 SPECIAL_TOKENS = {"<|end|>": 257, "<|more|>": 300}
 
 
@@ -113,10 +115,49 @@ def test_known_content_needs_no_name(name: str, tmp_path: Path) -> None:
     assert special_tokens == KNOWN_RANKS[name].special_tokens
 
 
-def test_known_name_says_pattern_and_special_tokens(tmp_path: Path) -> None:
-    parts = read_tiktoken(write_lines(tmp_path / "r50k_base.tiktoken", [b"a"]))
+def ranks_of_size(path: Path, num_ranks: int) -> Path:
+    return write_lines(path, [b"x%d" % rank for rank in range(num_ranks)])
+
+
+def test_known_name_and_size_say_pattern_and_special_tokens(tmp_path: Path) -> None:
+    parts = read_tiktoken(ranks_of_size(tmp_path / "r50k_base.tiktoken", 50256))
 
     assert parts.pretokenizer == Pattern("gpt2")
+    assert [(token.content, token.id) for token in parts.added_tokens] == [(END, 50256)]
+
+
+@pytest.mark.parametrize("num_ranks", [1, 400, 50255, 50257])
+def test_known_name_alone_says_nothing(num_ranks: int, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"call Tokenizer\.from_file with pattern and special_tok"):
+        read_tiktoken(ranks_of_size(tmp_path / "r50k_base.tiktoken", num_ranks))
+
+
+def test_special_token_far_behind_the_ranks_is_refused(ranks: Path) -> None:
+    num_tokens = sum(map(bool, TOKENS)) + 1
+    with pytest.raises(ValueError, match=rf"id 50256, expected 0 to {2 * num_tokens + 1024}"):
+        read_tiktoken(ranks, pattern=GPT2_PATTERN, special_tokens={END: 50256})
+
+
+def test_last_special_token_that_is_taken_is_written_and_read(ranks: Path, tmp_path: Path) -> None:
+    last = 2 * (sum(map(bool, TOKENS)) + 1) + 1024
+    tokenizer = Tokenizer.from_file(ranks, pattern=GPT2_PATTERN, special_tokens={END: last})
+
+    tokenizer.save(tmp_path / "o.json")
+
+    again = Tokenizer.from_file(tmp_path / "o.json")
+    assert again.special_tokens == {END: last}
+    assert again.encode(f"abc{END}", allowed_special="all") == [258, last]
+
+
+def test_what_would_not_be_read_is_not_written(tmp_path: Path) -> None:
+    tokens = [*TOKENS[:256], *[b""] * 5000, END.encode()]
+    special = (AddedToken(END, 5256),)
+    parts = TokenizerParts(
+        tokens=tokens, model=RankedBpeModel(hidden_ids=(5256,)), added_tokens=special
+    )
+
+    with pytest.raises(ValueError, match="has the id 5256 in a vocabulary of 257 tokens; tokenize"):
+        Tokenizer(parts).save(tmp_path / "o.json")
 
 
 def test_unknown_file_needs_a_pattern(ranks: Path) -> None:
@@ -243,6 +284,21 @@ def test_damaged_lines_are_named(data: bytes, message: str, tmp_path: Path) -> N
 
     with pytest.raises(ValueError, match=message):
         read_tiktoken(path, pattern=GPT2_PATTERN)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pattern": 5}, "pattern is a int, expected a regular expression as str"),
+        ({"special_tokens": ["<x>"]}, "special_tokens is a list, expected a dict of tokens and"),
+        ({"special_tokens": {"<x>": "1"}}, "special_tokens holds '<x>': '1', expected a str and"),
+    ],
+)
+def test_rules_of_other_types_are_refused(
+    ranks: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TypeError, match=rf"^{message}[^\n]*$"):
+        Tokenizer.from_file(ranks, **options)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_what_is_no_text_is_refused(name: str, text: object) -> None:
         ("encode_refusing", ("a", [1]), "before is a list, expected a tuple of ids"),
         ("encode_refusing", ("a", (), 5), "after is a int, expected a tuple of ids"),
         ("encode", ("a", 5, []), "allowed_ids is a int, expected a list of ids"),
-        ("encode", ("a", [], ["b"]), "'str' object cannot be interpreted as an integer"),
+        ("encode", ("a", [], ["b"]), "id 'b' is a str, expected an integer"),
     ],
 )
 def test_wrong_arguments_of_the_encoder_are_named(
@@ -86,7 +86,7 @@ def test_wrong_arguments_of_the_encoder_are_named(
         ("decode_text", ([1], None, "strict", 5), "decode_text got 4 arguments, expected 1 to 3: "),
         ("decode_text", ([1], None, 5), "errors is a int, expected a str"),
         ("decode", ([1], [0]), "is_skipped is a list, expected bytes, one for each id"),
-        ("decode", ([1.5],), "'float' object cannot be interpreted as an integer"),
+        ("decode", ([1.5],), "id 1.5 is a float, expected an integer"),
     ],
 )
 def test_wrong_arguments_of_the_decoder_are_named(

@@ -13,6 +13,7 @@ import gguf
 from weldlm.tokenizer import Tokenizer, UnigramSettings
 from weldlm.tokenizer.bpe import BpeModel
 from weldlm.tokenizer.byte_characters import characters_from_bytes
+from weldlm.tokenizer.pattern_families import PATTERNS
 
 CORPUS = [
     "the theme of the thesis is there, there! the end of 12 and 345",
@@ -198,8 +199,10 @@ FORMATS: dict[str, Callable[[], bytes]] = {
     "llama2c": lambda: llama2c(llama2c_records()),
 }
 
-# ranks do not say how text is split, and two files make one tokenizer: their names say so
-NAMES = {"ranks": "r50k_base.tiktoken", "vocab-json": "vocab.json", "merges-txt": "merges.txt"}
+# two files make one tokenizer: their names say so
+NAMES = {"vocab-json": "vocab.json", "merges-txt": "merges.txt"}
+# what a file does not say
+OPTIONS: dict[str, dict[str, str]] = {"ranks": {"pattern": PATTERNS["gpt2"]}}
 _BESIDE = {"vocab-json": "merges-txt", "merges-txt": "vocab-json"}
 
 

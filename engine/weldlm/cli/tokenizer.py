@@ -58,7 +58,7 @@ def tokenizer() -> None:
     type=click.IntRange(1, 1 << 31),
     help="Rarest pair to merge; Unigram merges none.  [default: 2]",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Default: all cores.")
+@click.option("--threads", type=click.IntRange(1, 1 << 16), help="Default: all cores.")
 def train(
     inputs: tuple[Path, ...],
     algorithm: str,

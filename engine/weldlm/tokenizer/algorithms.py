@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
-from weldlm.tokenizer.arguments import require_integer
+from weldlm.tokenizer.arguments import require_count
 from weldlm.tokenizer.bert import WordPieceDecoder, WordPieceModel, bert_template
 from weldlm.tokenizer.parts import AddedToken, Template, TokenizerParts
+from weldlm.tokenizer.special_roles import roles_of_names
 from weldlm.tokenizer.tokenizer_config import TokenizerConfig
 from weldlm.tokenizer.training import BpeSettings, Progress, require_special_tokens, train_bpe
 from weldlm.tokenizer.unigram_training import SpecialLayout, UnigramSettings, train_unigram
@@ -20,19 +21,6 @@ Settings: TypeAlias = BpeSettings | WordPieceSettings | UnigramSettings
 ALGORITHMS: tuple[Algorithm, ...] = ("bpe", "wordpiece", "unigram")
 
 _UNKNOWN = "[UNK]"
-# what transformers calls special tokens with these names
-_ROLES = {
-    "[UNK]": "unk_token",
-    "[PAD]": "pad_token",
-    "[CLS]": "cls_token",
-    "[SEP]": "sep_token",
-    "[MASK]": "mask_token",
-    "<unk>": "unk_token",
-    "<pad>": "pad_token",
-    "<s>": "bos_token",
-    "</s>": "eos_token",
-    "<mask>": "mask_token",
-}
 
 
 def settings_of(
@@ -77,7 +65,7 @@ def learn(
     Raises:
         ValueError: the texts do not support vocab_size tokens, and allow_smaller is not set.
     """
-    vocab_size = require_integer("vocab_size", vocab_size)
+    vocab_size = require_count("vocab_size", vocab_size)
     match settings:
         case BpeSettings():
             parts = train_bpe(
@@ -110,7 +98,7 @@ def learn(
             )
             parts = _with_unknown(parts, settings.layout)
     names = [parts.tokens[i].decode() for i in range(len(_special_tokens(settings)))]
-    return parts, TokenizerConfig(roles={_ROLES[name]: name for name in names if name in _ROLES})
+    return parts, TokenizerConfig(roles=roles_of_names(names))
 
 
 class _Countdown:

@@ -4,7 +4,17 @@ from collections.abc import Iterable
 from operator import index
 from typing import Any
 
-__all__ = ["require_integer", "require_iterable", "require_text", "segment_rows"]
+__all__ = [
+    "require_count",
+    "require_integer",
+    "require_iterable",
+    "require_text",
+    "segment_rows",
+    "shown_integer",
+]
+
+_MOST_DIGITS = 30
+_MOST_COUNT = 1 << 31  # ids have 32 bits
 
 
 def require_text(text: object) -> None:
@@ -29,6 +39,26 @@ def require_integer(name: str, value: object) -> int:
         return int(index(value))  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(f"{name} is {value!r}, expected a whole number") from None
+
+
+def require_count(name: str, value: object) -> int:
+    """Returns a whole number that fits a count of the core, whose own range it checks itself.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is too large or too small for any count.
+    """
+    count = require_integer(name, value)
+    if abs(count) > _MOST_COUNT:
+        raise ValueError(f"{name}={shown_integer(count)}, expected at most {_MOST_COUNT:,}")
+    return count
+
+
+def shown_integer(number: int) -> str:
+    """A number in a message: Python does not spell out thousands of digits."""
+    if abs(number) < 10**_MOST_DIGITS:
+        return str(number)
+    return f"about {'-' if number < 0 else ''}2**{number.bit_length() - 1}"
 
 
 def segment_rows(segments: Iterable[tuple[str, bool]]) -> tuple[list[str], list[bool]]:

@@ -63,14 +63,19 @@ def cache_folder() -> Path:
     return Path(base) / "weldlm" / "vocabularies"
 
 
-def read_compiled(path: Path, settings: Settings, read: Reader) -> tuple[Compiled, TokenizerConfig]:
+def read_compiled(
+    path: Path, settings: Settings, read: Reader, *, key: str = ""
+) -> tuple[Compiled, TokenizerConfig]:
     """What `read` gives for the file, compiled; from the cache where it is there.
+
+    Args:
+        key: tells readers apart that make different things of one file.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged or asks for what this package does not do.
     """
-    cached = _cached_path(path, settings)
+    cached = _cached_path(path, settings, key)
     found = None if cached is None else _load(cached)
     if found is not None:
         return found
@@ -81,16 +86,18 @@ def read_compiled(path: Path, settings: Settings, read: Reader) -> tuple[Compile
     return compiled, config
 
 
-def _cached_path(path: Path, settings: Settings) -> Path | None:
+def _cached_path(path: Path, settings: Settings, key: str) -> Path | None:
     """None where the file is not worth it or there is no folder."""
     try:
+        if not path.is_file():
+            return None
         # vocab.json and merges.txt belong together
         beside = (path.with_name(name) for name in ("merges.txt", "vocab.json"))
         sources = [path, *(other for other in beside if other != path and other.is_file())]
         if not _LEAST_BYTES <= sum(source.stat().st_size for source in sources) <= _MOST_BYTES:
             return None
         digest = hashlib.sha256(_program())
-        digest.update(json.dumps([path.name, settings], sort_keys=True).encode())
+        digest.update(json.dumps([path.name, settings, key], sort_keys=True).encode())
         for source in sources:
             digest.update(hashlib.sha256(source.read_bytes()).digest())
         return cache_folder() / f"{digest.hexdigest()[:40]}{_ENDING}"

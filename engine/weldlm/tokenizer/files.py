@@ -4,15 +4,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 from weldlm.gguf_file import is_gguf
 from weldlm.tokenizer.bert import SPECIAL_TOKENS, bert_parts
 from weldlm.tokenizer.gguf_tokenizer import read_gguf_tokenizer
 from weldlm.tokenizer.llama2c_vocabulary import is_llama2c_vocabulary, read_llama2c_vocabulary
 from weldlm.tokenizer.parts import TokenizerParts
+from weldlm.tokenizer.special_roles import usual_roles
 from weldlm.tokenizer.spiece_model import read_spiece_model
-from weldlm.tokenizer.tiktoken_ranks import read_tiktoken
+from weldlm.tokenizer.tiktoken_ranks import RankRules, read_tiktoken
 from weldlm.tokenizer.tokenizer_config import TokenizerConfig, read_config, read_json_object
 from weldlm.tokenizer.tokenizer_json import read_tokenizer_json
 from weldlm.tokenizer.vocab_merges import read_vocab_merges
@@ -21,6 +22,17 @@ from weldlm.tokenizer.vocab_txt import read_vocab_txt
 __all__ = ["find_tokenizer", "read_tokenizer_file", "read_tokenizer_folder"]
 
 Parts = TypeVar("Parts")
+
+_Kind: TypeAlias = Literal[
+    "gguf",
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "llama2c",
+    "sentencepiece",
+    "ranks",
+    "vocab.txt",
+]
 
 # names that folders use, the most complete description first
 _NAMES = (
@@ -33,8 +45,10 @@ _NAMES = (
 )
 _ENDINGS = (".tiktoken", ".model", ".gguf")
 _HEAD_BYTES = 1 << 16
+_FEW_LINES = 32
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # the first value is an id, not a section of tokenizer.json
-_FLAT_OBJECT = re.compile(rb'[\xef\xbb\xbf\s]*\{\s*"(?:[^"\\]|\\.)*"\s*:\s*-?[0-9]')
+_FLAT_OBJECT = re.compile(rb'\s*\{\s*"(?:[^"\\]|\\.)*"\s*:\s*-?[0-9]')
 
 
 def find_tokenizer(folder: Path) -> Path:
@@ -83,12 +97,13 @@ def read_tokenizer_folder(
 
 
 def read_tokenizer_file(
-    path: Path, settings: Mapping[str, object]
+    path: Path, settings: Mapping[str, object], *, rules: RankRules | None = None
 ) -> tuple[TokenizerParts, TokenizerConfig]:
     """Reads one file.
 
     Args:
         settings: those of tokenizer_config.json that a bare vocabulary does not hold.
+        rules: what a rank file does not say; None where the caller says nothing.
 
     Raises:
         FileNotFoundError: there is none.
@@ -105,37 +120,68 @@ def read_tokenizer_file(
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     try:
-        if head.startswith(b"GGUF"):
+        kind = _kind(path, head)
+        if rules is not None and kind != "ranks":
+            raise ValueError(
+                "pattern and special_tokens are for rank files, and this file is none: it says "
+                "itself how text is split; leave them out"
+            )
+        if kind == "gguf":
             return read_gguf_tokenizer(path)
-        return _parts(path, head, settings), TokenizerConfig()
+        if kind == "tokenizer.json":
+            return read_tokenizer_json(path), TokenizerConfig()
+        parts = _bare_parts(path, kind, settings, rules or RankRules())
+        return parts, TokenizerConfig(roles=usual_roles(parts, said=settings))
     except ValueError as error:
         text = str(error)
         raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from error
 
 
-def _parts(path: Path, head: bytes, settings: Mapping[str, object]) -> TokenizerParts:
+def _kind(path: Path, head: bytes) -> _Kind:
     if not head.strip():
         raise ValueError("the file is empty; expected a tokenizer")
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
-        if _FLAT_OBJECT.match(head):
-            return read_vocab_merges(path, _beside(path, "merges.txt"))
-        return read_tokenizer_json(path)
+    if head.startswith(b"GGUF"):
+        return "gguf"
+    text = head.removeprefix(_BYTE_ORDER_MARK)
+    if text.lstrip(b" \t\r\n")[:1] == b"{":
+        return "vocab.json" if _FLAT_OBJECT.match(text) else "tokenizer.json"
     if is_llama2c_vocabulary(path):
-        return read_llama2c_vocabulary(path)
+        return "llama2c"
     if head[:1] == b"\n" and not _is_text(head):  # the first field of the message, a piece
-        return read_spiece_model(path)
+        return "sentencepiece"
     if _is_ranks(head):
-        return read_tiktoken(path)
-    if head.startswith(b"#version"):
-        return read_vocab_merges(_beside(path, "vocab.json"), path)
+        return "ranks"
+    if text.startswith(b"#version"):
+        return "merges.txt"
     if path.suffix == ".json":
-        return read_tokenizer_json(path)  # which says what is wrong
+        return "tokenizer.json"  # whose reader says what is wrong
+    if path.suffix == ".tiktoken" and b"[UNK]" not in head.split():
+        return "ranks"
     if _is_text(head):
-        return _bert(path, settings)
+        return "vocab.txt"
     raise ValueError(
         "the file is none of tokenizer.json, a SentencePiece .model, vocab.json, merges.txt, "
         "vocab.txt, a .tiktoken or GGUF file"
     )
+
+
+def _bare_parts(
+    path: Path, kind: _Kind, settings: Mapping[str, object], rules: RankRules
+) -> TokenizerParts:
+    """Of a file that does not say what its special tokens are for."""
+    match kind:
+        case "vocab.json":
+            return read_vocab_merges(path, _beside(path, "merges.txt"))
+        case "merges.txt":
+            return read_vocab_merges(_beside(path, "vocab.json"), path)
+        case "llama2c":
+            return read_llama2c_vocabulary(path)
+        case "sentencepiece":
+            return read_spiece_model(path)
+        case "ranks":
+            return read_tiktoken(path, pattern=rules.pattern, special_tokens=rules.special_tokens)
+        case _:
+            return _bert(path, settings)
 
 
 def _bert(path: Path, settings: Mapping[str, object]) -> TokenizerParts:
@@ -167,7 +213,14 @@ def _beside(path: Path, name: str) -> Path:
 
 
 def _is_ranks(head: bytes) -> bool:
-    cells = head.split(b"\n", 1)[0].split()
+    """Whether lines are ranks, of the first few at least half: one may be damaged."""
+    lines = [line for line in head.split(b"\n")[:_FEW_LINES] if line.strip()]
+    found = sum(map(_is_rank, lines))
+    return found > 0 and 2 * found >= len(lines)
+
+
+def _is_rank(line: bytes) -> bool:
+    cells = line.split()
     return len(cells) == 2 and cells[1].isdigit() and len(cells[0]) % 4 == 0
 
 

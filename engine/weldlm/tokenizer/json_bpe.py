@@ -14,7 +14,13 @@ from weldlm.tokenizer.byte_characters import (
     characters_from_bytes,
 )
 from weldlm.tokenizer.json_fields import ANY, Understood, brief, checked
-from weldlm.tokenizer.json_vocabulary import NamedModel, added_bytes, names_by_id, read_vocab
+from weldlm.tokenizer.json_vocabulary import (
+    NamedModel,
+    added_bytes,
+    names_by_id,
+    read_vocab,
+    write_vocab,
+)
 from weldlm.tokenizer.parts import AddedToken, PlainDecoder
 
 __all__ = [
@@ -94,7 +100,7 @@ def write_bpe(
         "fuse_unk": False,
         "byte_fallback": False,
         "ignore_merges": model.ignore_merges,
-        "vocab": {name: i for i, name in enumerate(names) if name},
+        "vocab": write_vocab(names),
         "merges": [[names[left], names[right]] for left, right, _ in model.merges.tolist()],
     }
 

@@ -2,31 +2,48 @@
 
 import json
 import math
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
-__all__ = ["ANY", "Understood", "brief", "checked", "parse_json", "read_float", "written_float"]
+__all__ = [
+    "ANY",
+    "Understood",
+    "brief",
+    "checked",
+    "parse_json",
+    "read_float",
+    "steps_of",
+    "written_float",
+]
 
 ANY = object()  # any value is understood
 
 _MAX_U64 = 2**64 - 1
 _MAX_POWER = 308  # of ten, in a double
+_MOST_DEPTH = 60  # of Sequences in Sequences; the tokenizers library takes 63
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# a string, which may hold digits, or a number that is too long for any
+_LONG_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*"|([0-9]{1000,})', re.DOTALL)
 
 # the values that are understood for each field; a field whose values hold None may be missing
 Understood: TypeAlias = Mapping[str, tuple[object, ...]]
 
 
 def parse_json(data: bytes) -> object:
-    """Parses UTF-8 JSON in which no object has a key twice.
+    """Parses UTF-8 JSON in which no object has a key twice; a byte order mark is no part of it.
 
     Raises:
         ValueError: names the place.
     """
+    data = data.removeprefix(_BYTE_ORDER_MARK)
     try:
         return json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_float=read_float)
     except UnicodeDecodeError as error:
         raise ValueError(f"invalid UTF-8 at byte {error.start}") from error
+    except _RepeatedKeyError as error:
+        raise ValueError(str(error)) from None
     except json.JSONDecodeError as error:
         raise ValueError(
             f"invalid JSON at line {error.lineno}, column {error.colno}: {error.msg}; get the file "
@@ -34,6 +51,8 @@ def parse_json(data: bytes) -> object:
         ) from error
     except RecursionError as error:
         raise ValueError("JSON nested too deeply to be a tokenizer.json") from error
+    except ValueError as error:  # of a number that Python does not read
+        raise ValueError(_wrong_number(data, error)) from None
 
 
 def read_float(text: str) -> float:
@@ -76,6 +95,33 @@ def written_float(value: float) -> float:
     return value
 
 
+def steps_of(name: str, section: object, field: str) -> Iterator[object]:
+    """The sections in a Sequence and in the Sequences within it, in order; else the section itself.
+
+    Args:
+        field: of a Sequence, which holds the list.
+
+    Raises:
+        ValueError: a Sequence is damaged, or there are too many within each other.
+    """
+    understood: Understood = {"type": ("Sequence",), field: (ANY,)}
+    left: list[tuple[object, int]] = [(section, 0)]
+    while left:
+        step, depth = left.pop()
+        if not isinstance(step, dict) or step.get("type") != "Sequence":
+            yield step
+            continue
+        rows = checked(name, step, understood)[field]
+        if not isinstance(rows, list):
+            raise ValueError(f"{name} has {field!r} = {brief(rows)}, expected a list")
+        if depth == _MOST_DEPTH:
+            raise ValueError(
+                f"{name} has a Sequence within {depth} others, expected at most {_MOST_DEPTH} "
+                f"within each other; write all {field} in one"
+            )
+        left.extend((row, depth + 1) for row in reversed(rows))
+
+
 def checked(name: str, value: object, understood: Understood) -> dict[str, Any]:
     """Returns the fields of the section `name`, with None for those that are missing.
 
@@ -100,10 +146,13 @@ def checked(name: str, value: object, understood: Understood) -> dict[str, Any]:
 
 def brief(value: object) -> str:
     """A short spelling of a value for messages."""
-    if isinstance(value, dict) and "type" in value:
-        kind = str(value["type"])
-        return f"an object of type {kind[:60]!r}"
-    text = json.dumps(value)
+    try:
+        if isinstance(value, dict) and "type" in value:
+            kind = str(value["type"])
+            return f"an object of type {kind[:60]!r}"
+        text = json.dumps(value)
+    except RecursionError:
+        return "a value of many levels"
     return text if len(text) <= 60 else text[:60] + "..."
 
 
@@ -112,9 +161,25 @@ def _is(given: object, known: object) -> bool:
     return known is ANY or (given == known and isinstance(given, bool) == isinstance(known, bool))
 
 
+class _RepeatedKeyError(ValueError):
+    """An object has a key twice."""
+
+
+def _wrong_number(data: bytes, error: ValueError) -> str:
+    for match in _LONG_NUMBER.finditer(data):
+        if match.group(1) is not None:
+            before = data[: match.start()]
+            line, column = before.count(b"\n") + 1, match.start() - before.rfind(b"\n")
+            return (
+                f"a number of {len(match.group(1)):,} digits at line {line}, column {column}; "
+                "expected numbers of a tokenizer; get the file again, it may be damaged"
+            )
+    return f"a number is wrong: {error}"
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {twice!r} is given twice in one object")
+        raise _RepeatedKeyError(f"the key {twice!r} is given twice in one object")
     return fields

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from weldlm.tokenizer.json_fields import ANY, Understood, brief, checked
+from weldlm.tokenizer.json_fields import ANY, Understood, brief, checked, steps_of
 from weldlm.tokenizer.parts import OffsetTrimming, Template, TemplatePiece, TokenizerParts
 
 __all__ = ["read_template", "read_trimming", "write_post_processor"]
 
+_NAME = "post_processor"
 _TEMPLATE: Understood = {
     "type": ("TemplateProcessing",),
     "single": (ANY,),
@@ -28,7 +29,6 @@ _ROBERTA: Understood = {
     "trim_offsets": (True, False),
     "add_prefix_space": (True, False),
 }
-_SEQUENCE: Understood = {"type": ("Sequence",), "processors": (ANY,)}
 
 
 def read_template(section: object) -> Template:
@@ -39,6 +39,14 @@ def read_template(section: object) -> Template:
     """
     if section is None:
         return Template()
+    templates = [_read_step(step) for step in steps_of(_NAME, section, "processors")]
+    adding = [template for template in templates if template != Template()]
+    if len(adding) > 1:
+        raise ValueError("post_processor adds special tokens more than once; expected one template")
+    return adding[0] if adding else Template()
+
+
+def _read_step(section: object) -> Template:
     kind = section.get("type") if isinstance(section, dict) else None
     match kind:
         case "TemplateProcessing":
@@ -54,8 +62,6 @@ def read_template(section: object) -> Template:
             fields = checked("post_processor", section, _ROBERTA)
             cls, sep = _token_id(fields["cls"]), _token_id(fields["sep"])
             return _around(cls, sep, num_between=2, second_type_id=0)
-        case "Sequence":
-            return _read_sequence(checked("post_processor", section, _SEQUENCE)["processors"])
     raise ValueError(
         f"post_processor is {brief(section)}, which is not supported; expected null or an object "
         "of type TemplateProcessing, ByteLevel, BertProcessing, RobertaProcessing or Sequence"
@@ -68,18 +74,15 @@ def read_trimming(section: object) -> OffsetTrimming | None:
     Raises:
         ValueError: it does so more than once.
     """
-    match section:
-        case {"type": "ByteLevel" | "RobertaProcessing", **fields}:
-            if fields.get("trim_offsets") is False:
-                return None
-            return OffsetTrimming(fields.get("add_prefix_space") is not False)
-        case {"type": "Sequence", "processors": [*processors]}:
-            found = [read_trimming(processor) for processor in processors]
-            trimmings = [trimming for trimming in found if trimming is not None]
-            if len(trimmings) > 1:
-                raise ValueError("post_processor trims offsets more than once; expected once")
-            return trimmings[0] if trimmings else None
-    return None
+    trimmings: list[OffsetTrimming] = []
+    for step in steps_of(_NAME, section, "processors"):
+        match step:
+            case {"type": "ByteLevel" | "RobertaProcessing", **fields}:
+                if fields.get("trim_offsets") is not False:
+                    trimmings.append(OffsetTrimming(fields.get("add_prefix_space") is not False))
+    if len(trimmings) > 1:
+        raise ValueError("post_processor trims offsets more than once; expected once")
+    return trimmings[0] if trimmings else None
 
 
 def write_post_processor(parts: TokenizerParts) -> dict[str, Any] | None:
@@ -131,16 +134,6 @@ def _rows(piece: TemplatePiece, names: Mapping[int, str]) -> list[dict[str, Any]
         {"SpecialToken": {"id": names[token_id], "type_id": piece.type_id}}
         for token_id in piece.source
     ]
-
-
-def _read_sequence(processors: object) -> Template:
-    if not isinstance(processors, list):
-        raise ValueError(f"post_processor has 'processors' = {brief(processors)}, expected a list")
-    templates = [read_template(processor) for processor in processors]
-    adding = [template for template in templates if template != Template()]
-    if len(adding) > 1:
-        raise ValueError("post_processor adds special tokens more than once; expected one template")
-    return adding[0] if adding else Template()
 
 
 def _around(cls: int, sep: int, *, num_between: int, second_type_id: int) -> Template:

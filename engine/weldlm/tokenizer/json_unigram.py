@@ -7,7 +7,13 @@ import numpy as np
 
 from weldlm.tokenizer.json_bpe import read_merges
 from weldlm.tokenizer.json_fields import ANY, Understood, brief, checked, written_float
-from weldlm.tokenizer.json_vocabulary import NamedModel, added_bytes, names_by_id, read_vocab
+from weldlm.tokenizer.json_vocabulary import (
+    NamedModel,
+    added_bytes,
+    names_by_id,
+    read_vocab,
+    write_vocab,
+)
 from weldlm.tokenizer.sentencepiece import (
     MetaspaceCutter,
     RankedBpeModel,
@@ -135,7 +141,7 @@ def write_character_bpe(model: RankedBpeModel, tokens: Sequence[bytes]) -> dict[
         "fuse_unk": model.fuse_unknown,
         "byte_fallback": True,
         "ignore_merges": False,
-        "vocab": {name: token_id for token_id, name in enumerate(names) if name},
+        "vocab": write_vocab(names),
         "merges": [[names[left], names[right]] for left, right, _ in model.merges.tolist()],
     }
 
@@ -156,7 +162,9 @@ def _scored(vocab: object) -> tuple[list[str], list[float]]:
     scores: dict[str, float] = {}
     for token_id, row in enumerate(vocab):
         match row:
-            case [str(name), int() | float() as score] if name and abs(score) < 1e30:
+            case [str(name), int() | float() as score] if (
+                name and not isinstance(score, bool) and abs(score) < 1e30
+            ):
                 if name in scores:
                     raise ValueError(f"vocab gives the token {name!r} twice")
                 scores[name] = float(score)

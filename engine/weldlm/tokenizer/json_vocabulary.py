@@ -1,6 +1,6 @@
 """tokenizer.json: the vocabulary and the added tokens."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from weldlm.tokenizer.json_fields import ANY, Understood, brief, checked
@@ -9,11 +9,13 @@ from weldlm.tokenizer.parts import AddedToken, Model
 __all__ = [
     "NamedModel",
     "added_bytes",
+    "most_id",
     "names_by_id",
     "read_added_tokens",
     "read_vocab",
     "spell_tokens",
     "write_added_token",
+    "write_vocab",
 ]
 
 _MAX_GAP = 1024  # ids that stand for nothing, beyond as many as there are tokens
@@ -38,11 +40,16 @@ class NamedModel:
     spell: Callable[[str, bool], bytes]  # the bytes of a name, and of one that is an added token
 
 
+def most_id(num_tokens: int) -> int:
+    """The largest id in a vocabulary of so many tokens: a damaged one must not fill the memory."""
+    return 2 * num_tokens + _MAX_GAP
+
+
 def read_vocab(vocab: object) -> dict[str, int]:
     """Ids of the tokens, in the order of the ids. Some ids may stand for nothing."""
     if not isinstance(vocab, dict):
         raise ValueError(f"vocab is {brief(vocab)}, expected an object of ids")
-    most = 2 * len(vocab) + _MAX_GAP  # a damaged id must not ask for all the memory
+    most = most_id(len(vocab))
     names: dict[int, str] = {}
     for name, token_id in vocab.items():
         if type(token_id) is not int or not 0 <= token_id <= most:
@@ -54,6 +61,23 @@ def read_vocab(vocab: object) -> dict[str, int]:
             raise ValueError(f"vocab gives the id {token_id} to {names[token_id]!r} and {name!r}")
         names[token_id] = name
     return {names[token_id]: token_id for token_id in sorted(names)}
+
+
+def write_vocab(names: Sequence[str]) -> dict[str, int]:
+    """The ids of names, of which an empty one stands for nothing.
+
+    Raises:
+        ValueError: `read_vocab` would refuse them.
+    """
+    vocab = {name: token_id for token_id, name in enumerate(names) if name}
+    most = most_id(len(vocab))
+    last = max(vocab.values(), default=0)
+    if last > most:
+        raise ValueError(
+            f"token {names[last]!r} has the id {last} in a vocabulary of {len(vocab)} tokens; "
+            f"tokenizer.json is written for ids up to {most}; give it a lower one"
+        )
+    return vocab
 
 
 def names_by_id(ids: Mapping[str, int]) -> list[str]:

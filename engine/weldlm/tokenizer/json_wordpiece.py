@@ -10,7 +10,13 @@ from weldlm.tokenizer.bert import (
     WordPieceModel,
 )
 from weldlm.tokenizer.json_fields import ANY, Understood, brief, checked
-from weldlm.tokenizer.json_vocabulary import NamedModel, added_bytes, names_by_id, read_vocab
+from weldlm.tokenizer.json_vocabulary import (
+    NamedModel,
+    added_bytes,
+    names_by_id,
+    read_vocab,
+    write_vocab,
+)
 from weldlm.tokenizer.unicode_normalizers import Lowercase, StripAccents, UnicodeNormalizer
 
 __all__ = [
@@ -78,7 +84,7 @@ def write_wordpiece(model: WordPieceModel, tokens: Sequence[bytes]) -> dict[str,
         "unk_token": model.unk_token,
         "continuing_subword_prefix": model.continuing_prefix,
         "max_input_chars_per_word": model.max_chars_per_word,
-        "vocab": {name: token_id for token_id, name in enumerate(names) if name},
+        "vocab": write_vocab(names),
     }
 
 

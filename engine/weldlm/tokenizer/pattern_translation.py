@@ -24,6 +24,7 @@ _SET_OPERATORS = ("&&", "--", "~~", "||")
 _ESCAPED = frozenset('!"#$%&()*+,-./:;=?@[\\]^_{|}~ ')  # not <, >, ' and `
 # letters that one character folds to, such as U+FB01 to "fi"; oniguruma unfolds them
 _JOINED_FOLDS = ("ss", "st", "ff", "fi", "fl")
+_MOST_DEPTH = 50  # of groups within each other
 _MORE_CASES = {"k": "\\u212a", "s": "\\u017f"}
 
 
@@ -33,6 +34,7 @@ class Translation:
 
     source: str = ""
     ranges: list[tuple[int, int]] = field(default_factory=list)  # first and last
+    may_be_empty: bool = False  # a match may have no characters
 
 
 def translate(pattern: str, engine: Engine) -> Translation:
@@ -45,7 +47,7 @@ def translate(pattern: str, engine: Engine) -> Translation:
     source = parser.alternatives()
     if parser.position < len(pattern):
         parser.refuse("a closing parenthesis without an opening one")
-    return Translation(source, parser.ranges)
+    return Translation(source, parser.ranges, parser.may_be_empty)
 
 
 class _Parser:
@@ -55,6 +57,8 @@ class _Parser:
         self.position = 0
         self.ranges: list[tuple[int, int]] = []
         self.ignores_case = False
+        self.depth = 0
+        self.may_be_empty = False  # what was read last: an atom, a branch, alternatives
 
     def refuse(self, what: str) -> NoReturn:
         raise ValueError(
@@ -64,21 +68,31 @@ class _Parser:
 
     def alternatives(self) -> str:
         branches = [self._branch()]
+        may_be_empty = self.may_be_empty
         while self._take("|"):
             branches.append(self._branch())
+            may_be_empty = may_be_empty or self.may_be_empty
+        self.may_be_empty = may_be_empty
         return "|".join(branches)
 
     def _branch(self) -> str:
         parts: list[str] = []
+        may_be_empty = True
         while self.position < len(self.pattern) and not self._sees("|", ")"):
             begin = self.position
             is_assertion = self._sees(*_LOOKAROUNDS, "^", "$", *_ENDS)
+            self.may_be_empty = False
             atom = self._atom()
             if is_assertion and self._sees("*", "+", "?", "{"):
                 self.refuse("a repeated assertion")
-            parts.append(atom + self._quantifier())
+            quantifier = self._quantifier()
+            may_be_left_out = quantifier.startswith(("*", "?")) or _is_from_zero(quantifier)
+            if not (is_assertion or may_be_left_out or self.may_be_empty):
+                may_be_empty = False
+            parts.append(atom + quantifier)
             if self.ignores_case and self.engine == "tokenizers":
                 self._refuse_joined_folds(begin)
+        self.may_be_empty = may_be_empty
         return "".join(parts)
 
     def _refuse_joined_folds(self, begin: int) -> None:
@@ -120,6 +134,9 @@ class _Parser:
         return f"[{small}{small.upper()}{_MORE_CASES.get(small, '')}]"
 
     def _group(self) -> str:
+        if self.depth == _MOST_DEPTH:
+            self.refuse(f"a group within {_MOST_DEPTH} others")
+        self.depth += 1
         before = self.ignores_case
         if self._take("(?i:"):
             self.ignores_case, opening = True, "(?:"
@@ -134,6 +151,7 @@ class _Parser:
         if not self._take(")"):
             self.refuse("an opening parenthesis without a closing one")
         self.ignores_case = before
+        self.depth -= 1
         return f"{opening}{inside})"
 
     def _quantifier(self) -> str:
@@ -272,6 +290,12 @@ class _Parser:
             self.refuse("no end")
         self.position += 1
         return self.pattern[self.position - 1]
+
+
+def _is_from_zero(quantifier: str) -> bool:
+    """Whether it is a repetition such as {0,3}."""
+    least = quantifier[1:].partition(",")[0].partition("}")[0]
+    return quantifier.startswith("{") and not least.strip("0")
 
 
 def _point(code: int) -> str:

@@ -49,24 +49,28 @@ class RegexPattern:
     def build(self) -> _tokenizer.CallbackPretokenizer:
         """
         Raises:
-            ValueError: the pattern has a construct that the engines do not agree on.
+            ValueError: the pattern has a construct that the engines do not agree on, or matches
+                no character at all.
         """
         return _tokenizer.CallbackPretokenizer(self._spans())
 
     def _spans(self) -> Callable[[str], list[int]]:
         regex = import_module("regex")
         translation = translate(self.pattern, self.engine)
-        compiled = regex.compile(translation.source, regex.VERSION0)
+        if translation.may_be_empty:
+            raise ValueError(
+                f"the pattern {self.pattern[:200]!r} matches no character at all in the text at "
+                "some places, expected one whose matches are not empty"
+            )
+        try:
+            compiled = regex.compile(translation.source, regex.VERSION0)
+        except (regex.error, OverflowError) as error:
+            raise ValueError(f"the pattern {self.pattern[:200]!r} is wrong: {error}") from error
         exchanges = _exchanges(translation.ranges)
 
         def spans(text: str) -> list[int]:
             known = text if text.isascii() else text.translate(exchanges)
             matches = [match.span() for match in compiled.finditer(known)]
-            if any(begin == end for begin, end in matches):
-                raise ValueError(
-                    f"the pattern {self.pattern!r} matches no character at all in the text, "
-                    "expected one whose matches are not empty"
-                )
             return _pieces(matches, len(text), self.keeps)
 
         return spans

@@ -3,6 +3,8 @@
 from collections.abc import Collection, Mapping
 from typing import Literal, TypeAlias
 
+from weldlm.tokenizer.arguments import require_iterable
+
 __all__ = ["SpecialTokens", "special_policy"]
 
 SpecialTokens: TypeAlias = Collection[str] | Literal["all"]
@@ -14,6 +16,7 @@ def special_policy(
     """Ids of the allowed and of the disallowed tokens; those that are neither are plain text.
 
     Raises:
+        TypeError: allowed or disallowed ones are neither "all" nor several str.
         ValueError: a token that is no special token is named.
     """
     if allowed == () and disallowed == "all":
@@ -30,7 +33,10 @@ def _ids_of(argument: str, tokens: SpecialTokens, special_tokens: Mapping[str, i
         if tokens != "all":
             raise TypeError(f"{argument} is the str {tokens!r}, expected 'all' or {{{tokens!r}}}")
         return list(special_tokens.values())
+    require_iterable(argument, tokens, "'all' or several str")
     for token in tokens:
+        if not isinstance(token, str):
+            raise TypeError(f"{argument} holds {token!r}, expected 'all' or several str")
         if token not in special_tokens:
             raise ValueError(
                 f"{argument} holds {token!r}, which is no special token; expected some of "

@@ -14,11 +14,12 @@ from pathlib import Path
 from weldlm.atomic_file import replace_text
 from weldlm.tokenizer.bpe import BpeModel, Pattern, RankedBpeModel
 from weldlm.tokenizer.json_ranks import require_ranks
+from weldlm.tokenizer.json_vocabulary import most_id
 from weldlm.tokenizer.parts import AddedToken, Pretokenizer, TokenizerParts
 from weldlm.tokenizer.pattern_families import family_of
 from weldlm.tokenizer.regex_pattern import RegexPattern
 
-__all__ = ["KNOWN_RANKS", "KnownRanks", "read_tiktoken", "write_tiktoken"]
+__all__ = ["KNOWN_RANKS", "KnownRanks", "RankRules", "read_tiktoken", "write_tiktoken"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,23 +28,49 @@ class KnownRanks:
 
     family: str  # of the pattern
     special_tokens: Mapping[str, int]
+    num_ranks: int
     sha256: str
 
 
-_MAX_GAP = 1 << 20  # ids before a special token that stand for nothing
+@dataclass(frozen=True, slots=True)
+class RankRules:
+    """What the reader of a rank file says about it, None where the file is to be known."""
+
+    pattern: str | None = None  # the regular expression that splits text
+    special_tokens: Mapping[str, int] | None = None  # and their ids
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pattern, str | None):
+            raise TypeError(
+                f"pattern is a {type(self.pattern).__name__}, expected a regular expression as str"
+            )
+        if not isinstance(self.special_tokens, Mapping | None):
+            raise TypeError(
+                f"special_tokens is a {type(self.special_tokens).__name__}, expected a dict of "
+                "tokens and their ids"
+            )
+        for content, token_id in (self.special_tokens or {}).items():
+            if not isinstance(content, str) or type(token_id) is not int:
+                raise TypeError(
+                    f"special_tokens holds {content!r}: {token_id!r}, expected a str and its id"
+                )
+
+
 _END = "<|endoftext|>"
 _QWEN_SPECIALS = (_END, "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205)))
 
-# by the name of the file without its end
+# by the usual name of the file without its end
 KNOWN_RANKS = {
     "r50k_base": KnownRanks(
         "gpt2",
         {_END: 50256},
+        50256,
         "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930",
     ),
     "p50k_base": KnownRanks(
         "gpt2",
         {_END: 50256},
+        50280,
         "94b5ca7dff4d00767bc256fdd1b27e5b17361d7b8a5f968547f9f23eb70d2069",
     ),
     "cl100k_base": KnownRanks(
@@ -55,16 +82,19 @@ KNOWN_RANKS = {
             "<|fim_suffix|>": 100260,
             "<|endofprompt|>": 100276,
         },
+        100256,
         "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
     ),
     "o200k_base": KnownRanks(
         "o200k",
         {_END: 199999, "<|endofprompt|>": 200018},
+        199998,
         "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
     ),
     "qwen": KnownRanks(
         "qwen2",
         {token: 151643 + i for i, token in enumerate(_QWEN_SPECIALS)},
+        151643,
         "b2b1b8dfb5cc5f024bafc373121c6aba3f66f9a5a0269e243470a1de16a33186",
     ),
 }
@@ -80,17 +110,18 @@ def read_tiktoken(
 
     Args:
         pattern: the regular expression that splits text (`pat_str` of tiktoken). A file that is
-            known by its content or its name has one.
+            known by its content, or by its name and the number of its ranks, has one.
         special_tokens: ids of the special tokens; a known file has some.
 
     Raises:
         ValueError: a line is damaged, an id is taken twice, or the pattern is not known.
     """
     data = path.read_bytes()
-    known = _known(path, data)
+    ranked = _tokens(data)
+    known = _known(path, data, num_ranks=sum(map(bool, ranked)))
     if special_tokens is None:
         special_tokens = {} if known is None else known.special_tokens
-    tokens = _with_special_tokens(_tokens(data), special_tokens)
+    tokens = _with_special_tokens(ranked, special_tokens)
     added = tuple(AddedToken(content, token_id) for content, token_id in special_tokens.items())
     return TokenizerParts(
         tokens=tokens,
@@ -129,10 +160,14 @@ def write_tiktoken(path: Path, parts: TokenizerParts) -> None:
     replace_text(path, "".join(lines))
 
 
-def _known(path: Path, data: bytes) -> KnownRanks | None:
+def _known(path: Path, data: bytes, num_ranks: int) -> KnownRanks | None:
     digest = hashlib.sha256(data).hexdigest()
-    by_content = [known for known in KNOWN_RANKS.values() if known.sha256 == digest]
-    return by_content[0] if by_content else KNOWN_RANKS.get(path.name.removesuffix(".tiktoken"))
+    for known in KNOWN_RANKS.values():
+        if known.sha256 == digest:
+            return known
+    # the same ranks, written in another way
+    named = KNOWN_RANKS.get(path.name.removesuffix(".tiktoken"))
+    return named if named is not None and named.num_ranks == num_ranks else None
 
 
 def _pretokenizer(path: Path, pattern: str | None, known: KnownRanks | None) -> Pretokenizer:
@@ -144,7 +179,7 @@ def _pretokenizer(path: Path, pattern: str | None, known: KnownRanks | None) -> 
     if known is None:
         raise ValueError(
             f"the ranks in {path.name} do not say how text is split, and the file is none of "
-            f"{sorted(KNOWN_RANKS)}: pass pattern and special_tokens"
+            f"{sorted(KNOWN_RANKS)}: call Tokenizer.from_file with pattern and special_tokens"
         )
     return Pattern(known.family)
 
@@ -186,7 +221,7 @@ def _parse(line: bytes, number: int, most: int) -> tuple[bytes, int]:
 
 
 def _with_special_tokens(tokens: list[bytes], special_tokens: Mapping[str, int]) -> list[bytes]:
-    most = len(tokens) + _MAX_GAP
+    most = most_id(sum(map(bool, tokens)) + len(special_tokens))
     for content, token_id in special_tokens.items():
         if not 0 <= token_id <= most:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, Unpack, get_args
 
@@ -16,7 +17,7 @@ from weldlm.tokenizer.compiled import Compiled, compile_parts
 from weldlm.tokenizer.compiled_cache import read_compiled
 from weldlm.tokenizer.files import read_tokenizer_file, read_tokenizer_folder
 from weldlm.tokenizer.parts import TokenizerParts
-from weldlm.tokenizer.tiktoken_ranks import write_tiktoken
+from weldlm.tokenizer.tiktoken_ranks import RankRules, write_tiktoken
 from weldlm.tokenizer.tokenizer_config import TokenizerConfig, write_config
 from weldlm.tokenizer.tokenizer_json import write_tokenizer_json
 from weldlm.tokenizer.training import END_OF_TEXT, Progress
@@ -29,7 +30,6 @@ Format: TypeAlias = Literal["tokenizer.json", "tiktoken", "vocab.txt"]
 _MOST_MESSAGE = 500  # characters of an error
 
 _Loaded: TypeAlias = tuple[Compiled, TokenizerConfig]
-_Read: TypeAlias = Callable[[Path, Mapping[str, object]], _Loaded]
 
 
 class Tokenizer(Codec):
@@ -99,37 +99,56 @@ class Tokenizer(Codec):
         return cls(parts, config)
 
     @classmethod
-    def from_file(cls, path: str | Path, *, use_cache: bool = True) -> Self:
+    def from_file(
+        cls,
+        path: str | Path,
+        *,
+        pattern: str | None = None,
+        special_tokens: Mapping[str, int] | None = None,
+        use_cache: bool = True,
+    ) -> Self:
         """Reads a file of any format that `weldlm.tokenizer.files` knows, whatever its name.
 
         Args:
+            pattern: of a rank file: the regular expression that splits text, `pat_str` of tiktoken.
+            special_tokens: of a rank file, with their ids.
             use_cache: keep the compiled tables of a large vocabulary in the user's cache folder
                 and take them from there the next time.
 
         Raises:
             FileNotFoundError: there is no such file.
+            IsADirectoryError: it is a folder.
             ValueError: the file is damaged or asks for what this package does not do.
         """
-        return cls._read(Path(path), _read_file, use_cache)
+        reader = _Reader(_rules(pattern, special_tokens), use_cache)
+        return cls._read(_path(path), lambda file: reader(file, {}))
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, *, use_cache: bool = True) -> Self:
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        pattern: str | None = None,
+        special_tokens: Mapping[str, int] | None = None,
+        use_cache: bool = True,
+    ) -> Self:
         """Reads the tokenizer of a model, with its special tokens and chat template.
 
         Args:
             path: the model's folder or file, as `load_pretrained` takes it.
-            use_cache: as in `from_file`.
+            pattern, special_tokens, use_cache: as in `from_file`.
 
         Raises:
             FileNotFoundError: the model has no tokenizer.
             ValueError: a file is damaged or asks for what this package does not do.
         """
-        return cls._read(Path(path), read_tokenizer_folder, use_cache)
+        reader = _Reader(_rules(pattern, special_tokens), use_cache)
+        return cls._read(_path(path), lambda folder: read_tokenizer_folder(folder, reader))
 
     @classmethod
-    def _read(cls, path: Path, read: Callable[[Path, _Read], _Loaded], use_cache: bool) -> Self:
+    def _read(cls, path: Path, read: Callable[[Path], _Loaded]) -> Self:
         try:
-            compiled, config = read(path, _read_cached if use_cache else _read_plainly)
+            compiled, config = read(path)
             return cls(compiled, config)
         except ValueError as error:
             text = str(error)
@@ -153,13 +172,15 @@ class Tokenizer(Codec):
                 WordPiece; neither has a place for special tokens or for how text is split.
 
         Raises:
+            IsADirectoryError: the path is that of a folder.
             ValueError: the format has no way to say what this tokenizer does.
         """
+        path = _path(path)
         match format:
             case "tokenizer.json":
-                write_tokenizer_json(Path(path), self.parts)
+                write_tokenizer_json(path, self.parts)
             case "tiktoken":
-                write_tiktoken(Path(path), self.parts)
+                write_tiktoken(path, self.parts)
             case "vocab.txt":
                 write_vocab_txt(path, vocab_txt_tokens(self.parts))
             case _:
@@ -173,7 +194,7 @@ class Tokenizer(Codec):
     def role_id(self, role: str) -> int | None:
         """The id of a special token by its role, such as "pad_token"; None if there is none."""
         token = self.config.roles.get(role)
-        return None if token is None else self._added_ids.get(token)
+        return None if token is None else self.token_to_id(token)
 
     @property
     def bos_id(self) -> int | None:
@@ -257,14 +278,33 @@ class Tokenizer(Codec):
         return f"Tokenizer(vocab_size={self.vocab_size}, special_tokens={self.special_tokens})"
 
 
-def _read_file(path: Path, read: _Read) -> _Loaded:
-    return read(path, {})
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads the file of a tokenizer, from the cache where it may."""
+
+    rules: RankRules | None
+    use_cache: bool
+
+    def __call__(self, path: Path, settings: Mapping[str, object]) -> _Loaded:
+        if self.use_cache:
+            key = "" if self.rules is None else repr(self.rules)
+            return read_compiled(path, settings, self._parse, key=key)
+        parts, config = self._parse(path, settings)
+        return compile_parts(parts), config
+
+    def _parse(
+        self, path: Path, settings: Mapping[str, object]
+    ) -> tuple[TokenizerParts, TokenizerConfig]:
+        return read_tokenizer_file(path, settings, rules=self.rules)
 
 
-def _read_cached(path: Path, settings: Mapping[str, object]) -> _Loaded:
-    return read_compiled(path, settings, read_tokenizer_file)
+def _rules(pattern: str | None, special_tokens: Mapping[str, int] | None) -> RankRules | None:
+    if pattern is None and special_tokens is None:
+        return None
+    return RankRules(pattern, special_tokens)
 
 
-def _read_plainly(path: Path, settings: Mapping[str, object]) -> _Loaded:
-    parts, config = read_tokenizer_file(path, settings)
-    return compile_parts(parts), config
+def _path(path: str | Path) -> Path:
+    if path == "":  # which to pathlib is the working folder
+        raise ValueError("path is empty; expected that of a file or folder")
+    return Path(path)

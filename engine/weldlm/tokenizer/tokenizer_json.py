@@ -24,7 +24,14 @@ from weldlm.tokenizer.json_batching import (
     write_padding,
     write_truncation,
 )
-from weldlm.tokenizer.json_fields import ANY, Understood, brief, checked, parse_json
+from weldlm.tokenizer.json_fields import (
+    ANY,
+    Understood,
+    brief,
+    checked,
+    parse_json,
+    steps_of,
+)
 from weldlm.tokenizer.json_pattern import read_byte_level, write_byte_level
 from weldlm.tokenizer.json_ranks import ranks_as_merges
 from weldlm.tokenizer.json_spiece import spiece_as_json_parts
@@ -75,7 +82,6 @@ _NORMALIZERS: Mapping[str, Callable[[Section], tuple[Normalizer, ...]]] = {
     "NFKD": lambda section: (json_wordpiece.read_unicode_normalizer(section),),
     "Lowercase": lambda section: (json_wordpiece.read_lowercase(section),),
     "StripAccents": lambda section: (json_wordpiece.read_strip_accents(section),),
-    "Sequence": lambda section: _read_normalizers(section),
 }
 _PRETOKENIZERS: Mapping[
     str, Callable[[Section], tuple[tuple[Normalizer, ...], Pretokenizer | None]]
@@ -102,8 +108,7 @@ def read_tokenizer_json(path: Path) -> TokenizerParts:
     named = _read("model", {"type": "BPE"} | _section("model", fields["model"]), _MODELS)
     added_tokens = read_added_tokens(fields["added_tokens"], named.names)
     rewriters, pretokenizer = _read_pretokenizer(fields["pre_tokenizer"], named)
-    normalizer = fields["normalizer"]
-    normalizers = () if normalizer is None else _read("normalizer", normalizer, _NORMALIZERS)
+    normalizers = _read_normalizers(fields["normalizer"])
     json_rewriters.check_work(normalizers)
     return TokenizerParts(
         tokens=spell_tokens(named, added_tokens),
@@ -129,12 +134,11 @@ def write_tokenizer_json(path: Path, parts: TokenizerParts) -> None:
     replace_text(path, json.dumps(_document(parts), ensure_ascii=False, separators=(",", ":")))
 
 
-def _read_normalizers(section: Section) -> tuple[Normalizer, ...]:
-    fields = checked("normalizer", section, {"type": ("Sequence",), "normalizers": (ANY,)})
-    rows = fields["normalizers"]
-    if not isinstance(rows, list):
-        raise ValueError(f"normalizers is {brief(rows)}, expected a list")
-    return tuple(part for row in rows for part in _read("normalizer", row, _NORMALIZERS))
+def _read_normalizers(section: object) -> tuple[Normalizer, ...]:
+    if section is None:
+        return ()
+    steps = steps_of("normalizer", section, "normalizers")
+    return tuple(part for step in steps for part in _read("normalizer", step, _NORMALIZERS))
 
 
 def _read_pretokenizer(
@@ -166,7 +170,7 @@ def _read(name: str, section: object, readers: Mapping[str, Callable[[Section], 
     if not isinstance(kind, str) or kind not in readers:
         known = " or ".join(f'"{reader}"' for reader in readers) or "null"
         raise ValueError(
-            f"{name} has 'type' = {json.dumps(kind)}, which is not supported; expected {known}"
+            f"{name} has 'type' = {brief(kind)}, which is not supported; expected {known}"
         )
     return readers[kind](fields)
 

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from weldlm import _tokenizer
-from weldlm.tokenizer.arguments import require_iterable
+from weldlm.tokenizer.arguments import (
+    require_count,
+    require_integer,
+    require_iterable,
+    shown_integer,
+)
 from weldlm.tokenizer.bpe import BpeModel, Pattern
 from weldlm.tokenizer.byte_characters import bytes_from_characters
 from weldlm.tokenizer.parts import AddedToken, Pretokenizer, TokenizerParts
@@ -25,6 +30,7 @@ __all__ = [
 END_OF_TEXT = "<|endoftext|>"
 _GPT2 = Pattern("gpt2")
 _CHARACTERS_AT_ONCE = 1 << 24
+_MOST_THREADS = 1 << 16
 _MAX_TOKEN_BYTES = 256  # of a special token; the core refuses longer ones
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -40,21 +46,34 @@ def available_threads(num_threads: int | None) -> int:
     """`num_threads`, by default the number of cores this process may use."""
     if num_threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    if not isinstance(num_threads, int):
+    if not hasattr(num_threads, "__index__"):
         raise TypeError(f"num_threads is {num_threads!r}, expected a whole number or None")
-    if num_threads < 1:
-        raise ValueError(f"num_threads={num_threads}, expected at least 1 or None for all cores")
-    return num_threads
+    number = require_integer("num_threads", num_threads)
+    if not 1 <= number <= _MOST_THREADS:
+        raise ValueError(
+            f"num_threads={shown_integer(number)}, expected at least 1 and at most "
+            f"{_MOST_THREADS:,}, or None for all cores"
+        )
+    return number
 
 
 def require_special_tokens(special_tokens: Sequence[str]) -> None:
     """
     Raises:
-        TypeError: they are one str.
-        ValueError: one is empty or there twice.
+        TypeError: they are one str, or no strs.
+        ValueError: one is empty, there twice, or holds a lone surrogate.
     """
     if isinstance(special_tokens, str):
         raise TypeError(f"special_tokens is the str {special_tokens!r}, expected a sequence of str")
+    require_iterable("special_tokens", special_tokens, "a sequence of str")
+    for token in special_tokens:
+        if not isinstance(token, str):
+            raise TypeError(f"special_tokens holds {token!r}, expected a sequence of str")
+        if any("\ud800" <= character <= "\udfff" for character in token):
+            raise ValueError(
+                f"special token {token[:40]!r} holds a lone surrogate, which no text does; use "
+                "other characters"
+            )
     if len(set(special_tokens)) != len(special_tokens) or "" in special_tokens:
         raise ValueError(
             f"special_tokens={tuple(special_tokens)} holds a token twice or an empty one"
@@ -71,6 +90,7 @@ class BpeSettings:
 
     def __post_init__(self) -> None:
         require_special_tokens(self.special_tokens)
+        require_count("min_frequency", self.min_frequency)
         for token in self.special_tokens:
             size = len(token.encode("utf-8", "replace"))
             if not 2 <= size <= _MAX_TOKEN_BYTES:

@@ -56,7 +56,7 @@ def read_vocab_merges(
 def _lines(path: Path) -> list[list[str]]:
     """Left and right of each merge."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path.name}: invalid UTF-8 at byte {error.start}") from error
     pairs: list[list[str]] = []

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from weldlm import _tokenizer
+from weldlm.tokenizer.arguments import require_count
 from weldlm.tokenizer.bert import SPECIAL_TOKENS, BertNormalizer, BertPretokenizer
 from weldlm.tokenizer.parts import Normalizer, Pretokenizer
 from weldlm.tokenizer.training import (
@@ -34,13 +35,18 @@ class WordPieceSettings:
 
     def __post_init__(self) -> None:
         require_special_tokens(self.special_tokens)
+        require_count("min_frequency", self.min_frequency)
+        if self.limit_alphabet is not None:
+            require_count("limit_alphabet", self.limit_alphabet)
         if self.limit_alphabet is not None and self.limit_alphabet < 0:
             raise ValueError(
                 f"limit_alphabet={self.limit_alphabet}, expected at least 0 or None for all"
             )
-        for text in (*self.special_tokens, self.initial_alphabet):
-            if any(0xD800 <= ord(char) < 0xE000 for char in text):
-                raise ValueError(f"{text!r} holds a lone surrogate, which no text does")
+        if any(0xD800 <= ord(char) < 0xE000 for char in self.initial_alphabet):
+            raise ValueError(
+                f"initial_alphabet={self.initial_alphabet!r} holds a lone surrogate, which no "
+                "text does"
+            )
 
 
 def train_wordpiece(
