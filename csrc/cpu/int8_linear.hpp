@@ -30,7 +30,8 @@ constexpr std::int64_t int8_group = 64;
 void int8_linear(const Int8Linear& linear, std::byte* workspace) noexcept;
 
 // The activations in the workspace: [num_rows, depth] integers of 8 or 16 bits, as the instruction
-// set multiplies them, and for each group a scale and 128 times the sum of its integers.
+// set multiplies them, and for each group a scale and -128 times the sum of its integers,
+// which takes away what the 128 in each byte of a weight adds.
 struct Int8Rows {
   std::byte* values;
   float* scales;

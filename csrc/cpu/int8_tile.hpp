@@ -53,8 +53,10 @@ struct Weights {
 };
 
 struct Sums {
-  __m512i quads = _mm512_setzero_si512();
+  __m512i quads;
 };
+
+inline Sums first_sums(std::int32_t offset) noexcept { return {_mm512_set1_epi32(offset)}; }
 
 inline Weights load_weights(const std::uint8_t* source) noexcept {
   return {_mm512_loadu_si512(source)};
@@ -77,8 +79,13 @@ struct Weights {
 };
 
 struct Sums {
-  __m256i low = _mm256_setzero_si256(), high = _mm256_setzero_si256();  // a channel has two lanes
+  __m256i low, high;  // a channel has two lanes
 };
+
+inline Sums first_sums(std::int32_t offset) noexcept {
+  const __m256i pairs = _mm256_set1_epi64x(static_cast<std::uint32_t>(offset));
+  return {pairs, pairs};
+}
 
 inline Weights load_weights(const std::uint8_t* source) noexcept {
   const auto* parts = reinterpret_cast<const __m128i*>(source);
@@ -109,8 +116,14 @@ struct Weights {
 };
 
 struct Sums {
-  std::uint32_t channels[lanes] = {};
+  std::uint32_t channels[lanes];
 };
+
+inline Sums first_sums(std::int32_t offset) noexcept {
+  Sums sums;
+  for (std::uint32_t& sum : sums.channels) sum = static_cast<std::uint32_t>(offset);
+  return sums;
+}
 
 inline Weights load_weights(const std::uint8_t* source) noexcept { return {source}; }
 
@@ -129,6 +142,64 @@ inline Bits total(const Sums& sums) noexcept {
 
 #endif
 
+// Whether results and weights find room beside the sums of the largest tile.
+constexpr bool has_spare_registers = vector_bytes == 64;
+
+// Where a group begins in the rows and units of a tile.
+template <int units>
+struct Int8Group {
+  const std::uint8_t* weights[units];
+  const Activation* activations;
+  const std::int32_t* offsets;
+  std::int64_t depth, groups;  // from a row to the next one, of activations and of offsets
+  std::int64_t length;
+};
+
+// Adds the products of the four neighbors along K that begin at k.
+template <int num_rows, int units>
+inline void add_four(Sums (&sums)[num_rows][units], const Int8Group<units>& group,
+                     std::int64_t k) noexcept {
+#pragma GCC unroll 4
+  for (int u = 0; u < units; ++u) {
+    const Weights part = load_weights(group.weights[u] + k * panel_channels);
+#pragma GCC unroll 8
+    for (int r = 0; r < num_rows; ++r)
+      add_products(sums[r][u], part, group.activations + r * group.depth + k);
+  }
+}
+
+template <int num_rows, int units>
+inline void sum_group(const Int8Group<units>& group, Bits (&totals)[num_rows][units]) noexcept {
+  // all loops over an array of sums are unrolled, since that is what keeps them in registers
+  Sums sums[num_rows][units];
+#pragma GCC unroll 8
+  for (int r = 0; r < num_rows; ++r) {
+#pragma GCC unroll 4
+    for (int u = 0; u < units; ++u) sums[r][u] = first_sums(group.offsets[r * group.groups]);
+  }
+  // four rows and more are bound by instructions, of which an unrolled loop has fewer
+  if (has_spare_registers && num_rows > 3 && group.length == int8_group) {
+#pragma GCC unroll 16
+    for (std::int64_t k = 0; k < int8_group; k += 4) add_four(sums, group, k);
+  } else {
+#pragma GCC unroll 1
+    for (std::int64_t k = 0; k < group.length; k += 4) add_four(sums, group, k);
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < num_rows; ++r) {
+#pragma GCC unroll 4
+    for (int u = 0; u < units; ++u) totals[r][u] = total(sums[r][u]);
+  }
+}
+
+// Sums that fill the registers stay in them only where nothing else lives while they grow, hence
+// in a function of its own.
+template <int num_rows, int units>
+[[gnu::noinline]] void sum_group_apart(const Int8Group<units>& group,
+                                       Bits (&totals)[num_rows][units]) noexcept {
+  sum_group(group, totals);
+}
+
 struct Int8Tile {
   const Int8Linear& linear;
   const Int8Rows& rows;
@@ -136,31 +207,22 @@ struct Int8Tile {
   template <int num_rows, int units>
   void run(std::int64_t row, std::int64_t unit) noexcept {
     const std::int64_t depth = int8_depth(linear.in_features);
-    const std::uint8_t* weights[units];
-    for (int u = 0; u < units; ++u)
-      weights[u] = linear.values + (unit + u) / units_per_panel * (depth * panel_channels) +
-                   (unit + u) % units_per_panel * (lanes * 4);
-    const auto* activations = reinterpret_cast<const Activation*>(rows.values) + row * depth;
     const std::int64_t size = group_size(depth), groups = (depth + size - 1) / size;
-    // all loops over an array of sums are unrolled, since that is what keeps them in registers
+    const float* scales = rows.scales + row * groups;
     Floats y[num_rows][units] = {};
     for (std::int64_t group = 0; group < groups; ++group) {
-      const std::int64_t end = std::min((group + 1) * size, depth);
-      Sums sums[num_rows][units] = {};
-      for (std::int64_t k = group * size; k < end; k += 4) {
-#pragma GCC unroll 4
-        for (int u = 0; u < units; ++u) {
-          const Weights part = load_weights(weights[u] + k * panel_channels);
-#pragma GCC unroll 8
-          for (int r = 0; r < num_rows; ++r)
-            add_products(sums[r][u], part, activations + r * depth + k);
-        }
-      }
+      Bits totals[num_rows][units];
+      const Int8Group<units> part = group_at<units>(row, unit, group);
+      if constexpr (has_spare_registers)
+        sum_group(part, totals);
+      else
+        sum_group_apart(part, totals);
 #pragma GCC unroll 8
       for (int r = 0; r < num_rows; ++r) {
 #pragma GCC unroll 4
         for (int u = 0; u < units; ++u)
-          y[r][u] += scaled(total(sums[r][u]), (row + r) * groups + group);
+          y[r][u] += __builtin_convertvector((Ints)totals[r][u], Floats) *
+                     scales[r * groups + group];
       }
     }
 #pragma GCC unroll 8
@@ -170,10 +232,22 @@ struct Int8Tile {
     }
   }
 
-  // The sums of a group without what the 128 in each weight adds, times the group's scale.
-  Floats scaled(Bits sums, std::int64_t group) const noexcept {
-    sums -= static_cast<std::uint32_t>(rows.offsets[group]);
-    return __builtin_convertvector((Ints)sums, Floats) * rows.scales[group];
+  template <int units>
+  Int8Group<units> group_at(std::int64_t row, std::int64_t unit,
+                            std::int64_t group) const noexcept {
+    const std::int64_t depth = int8_depth(linear.in_features), size = group_size(depth);
+    const std::int64_t groups = (depth + size - 1) / size, begin = group * size;
+    Int8Group<units> part;
+#pragma GCC unroll 4
+    for (int u = 0; u < units; ++u)
+      part.weights[u] = linear.values + (unit + u) / units_per_panel * (depth * panel_channels) +
+                        (unit + u) % units_per_panel * (lanes * 4) + begin * panel_channels;
+    part.activations = reinterpret_cast<const Activation*>(rows.values) + row * depth + begin;
+    part.offsets = rows.offsets + row * groups + group;
+    part.depth = depth;
+    part.groups = groups;
+    part.length = std::min(size, depth - begin);
+    return part;
   }
 
   void finish(std::int64_t row, std::int64_t unit, Floats y) const noexcept {
@@ -197,7 +271,7 @@ void quantize_int8_rows(const Int8Linear& linear, const Int8Rows& rows, std::int
       const std::int64_t k = group * size, count = std::min(size, in_features - k);
       const GroupScale found = quantize_group(x + k, count, most, values + k);
       rows.scales[row * groups + group] = found.scale;
-      rows.offsets[row * groups + group] = 128 * found.sum;
+      rows.offsets[row * groups + group] = -128 * found.sum;
     }
     for (std::int64_t k = in_features; k < depth; ++k) values[k] = 0;
   }

@@ -1,8 +1,11 @@
 #pragma once
 
+#include <bit>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
+#include "cpu/shuffle.hpp"
 #include "cpu/vector.hpp"
 
 // Activations as integers with one scale for a group of neighbors in a row.
@@ -11,26 +14,43 @@ namespace {
 
 using Ints [[gnu::vector_size(vector_bytes)]] = std::int32_t;
 
+template <int size>
+inline Ints swapped(Ints x) noexcept {
+  return (Ints)shuffle((Floats)x, (Floats)x, Swapped<size>{});
+}
+
 struct GroupScale {
   float scale;
   std::int32_t sum;  // of the integers
 };
 
-// The largest magnitude; NaN where an element is not finite.
+inline Ints larger(Ints x, Ints y) noexcept { return x > y ? x : y; }
+
+template <int size = 1>
+inline std::int32_t largest_lane(Ints x) noexcept {
+  if constexpr (size == lanes)
+    return x[0];
+  else
+    return largest_lane<2 * size>(larger(x, swapped<size>(x)));
+}
+
+template <int size = 1>
+inline std::int32_t sum_of_lanes(Ints x) noexcept {
+  if constexpr (size == lanes)
+    return x[0];
+  else
+    return sum_of_lanes<2 * size>(x + swapped<size>(x));
+}
+
+// The largest magnitude; infinity or NaN where an element is not finite. Magnitudes are ordered as
+// their bits are, NaN behind infinity.
 inline float magnitude(const float* x, std::int64_t size) noexcept {
-  Floats most{}, excess{};
+  constexpr std::int32_t without_sign = 0x7fffffff;
+  Ints most{};
   std::int64_t i = 0;
-  for (; i + lanes <= size; i += lanes) {
-    const Floats part = load(x + i);
-    most = max(max(part, -part), most);
-    excess += part - part;  // NaN for infinity and NaN, else 0
-  }
-  if (i < size) {
-    const Floats part = load_first(x + i, size - i, 0);
-    most = max(max(part, -part), most);
-    excess += part - part;
-  }
-  return max_of(most) + sum_of(excess);
+  for (; i + lanes <= size; i += lanes) most = larger(most, (Ints)load(x + i) & without_sign);
+  if (i < size) most = larger(most, (Ints)load_first(x + i, size - i, 0) & without_sign);
+  return std::bit_cast<float>(largest_lane(most));
 }
 
 inline Ints round_to_ints(Floats x) noexcept {
@@ -66,9 +86,7 @@ inline GroupScale quantize_group(const float* x, std::int64_t size, std::int32_t
     std::memset(values, 0, static_cast<std::size_t>(size) * sizeof(Value));
     return {std::numeric_limits<float>::quiet_NaN(), 0};
   }
-  std::int32_t sum = 0;
-  for (std::int64_t lane = 0; lane < lanes; ++lane) sum += sums[lane];
-  return {inverse == 0 ? 0.0f : largest / levels, sum};
+  return {inverse == 0 ? 0.0f : largest / levels, sum_of_lanes(sums)};
 }
 
 }  // namespace
