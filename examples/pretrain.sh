@@ -15,5 +15,5 @@ weldlm generate --model "$out/gpt2/model" --prompt "The " --max-tokens 20
 weldlm evaluate "$out/gpt2/model" --text "$corpus"
 echo "The [MASK] is here." > "$out/masked.txt"
 weldlm fill-mask --model "$out/bert/model" -i "$out/masked.txt" -o -
-weldlm generate --model "$out/t5/model" --prompt "The <extra_id_0> is here." --max-tokens 20
+weldlm generate --model "$out/t5/model" --prompt "What is hidden here?" --max-tokens 20
 weldlm info "$out/t5/model"
