@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from weldlm.config import ModelConfig
+from weldlm.config import HeadKind, ModelConfig
 from weldlm.generation import generate
-from weldlm.heads import HEADS, CausalLM, MaskedLM, Model, Seq2SeqLM, language_head
+from weldlm.heads import HEADS, CausalLM, Model, Seq2SeqLM, language_head
 from weldlm.memory import cache_bytes, require_memory, training_bytes
 from weldlm.optim import build_optimizer
 from weldlm.packing import PackedBatch
@@ -37,7 +37,7 @@ class ModelCost:
     parameters: dict[str, int]  # by part: embedding, attention, mlp, other
     flops_forward: int  # for a token of a sequence of the length that was asked for
     flops_training: int  # forward and backward
-    weight_bytes: dict[str, int]  # in each dtype; int8 and int4: linear layers of blocks, rest fp32
+    weight_bytes: dict[str, int]  # in each dtype; int8 and int4 as `quantize_model` makes them
     # keys and values of a token in each dtype, none of an encoder
     cache_bytes_per_token: dict[str, int]
     # weights, gradients, AdamW's averages and a micro-batch, a lower bound; by dtype of products
@@ -53,23 +53,31 @@ class Rates:
     watts: float | None  # of the processor while it trained, where it tells
 
 
-def model_cost(config: ModelConfig, *, length: int, rows: int) -> ModelCost:
+def model_cost(
+    config: ModelConfig, *, length: int, rows: int, head: HeadKind | None = None
+) -> ModelCost:
     """Counts without drawing a weight.
 
     Args:
-        config: of the model, with the head of its language model.
+        config: of the model.
         length: tokens of a sequence.
         rows: sequences of a micro-batch of training.
+        head: what stands on the transformer; that of a language model where None.
+
+    Raises:
+        ValueError: the length is below 1 or beyond the model's context.
     """
+    _require_length(config, length, fewest=1)
     with torch.device("meta"):
-        model = HEADS[language_head(config)](config)
+        model = HEADS[head or language_head(config)](config)
     parameters = dict.fromkeys(("embedding", "attention", "mlp", "other"), 0)
     for name, weight in model.named_parameters():
         part = next((_PARTS[word] for word in name.split(".") if word in _PARTS), "other")
         parameters[part] += weight.numel()
     total = sum(parameters.values())
-    linear = list(_linear_layers(model))
-    rest = 4 * (total - sum(layer.weight.numel() for layer in linear))
+    linear, tables = list(_linear_layers(model)), list(_vocabulary_tables(model))
+    rest = 4 * (total - sum(weight.numel() for weight in (*linear, *tables)))
+    rest += sum(_quantized_bytes(weight, 8) for weight in tables)
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
     settings = TrainSettings(steps=1)
     return ModelCost(
@@ -86,7 +94,7 @@ def model_cost(config: ModelConfig, *, length: int, rows: int) -> ModelCost:
         cache_bytes_per_token={
             name: cache_bytes(config, 1, dtype=dtype)
             for name, dtype in dtypes.items()
-            if not isinstance(model, MaskedLM)
+            if isinstance(model, CausalLM | Seq2SeqLM)
         },
         training_bytes={
             name: training_bytes(config, settings, rows * length, bytes_of_number=size)
@@ -118,10 +126,7 @@ def measure_rates(
         ValueError: the length is below 2 or beyond the model's context, or a step does not fit
             into memory.
     """
-    if not 2 <= length <= config.context_length and config.positions != "relative":
-        raise ValueError(
-            f"length is {length}; expected 2 to {config.context_length}, the model's context_length"
-        )
+    _require_length(config, length, fewest=2)
     size = 4 if dtype == "float32" else 2
     require_memory(
         training_bytes(config, TrainSettings(steps=1), rows * length, bytes_of_number=size),
@@ -166,17 +171,42 @@ def read_energy() -> float | None:
     return sum(counts) / 1e6 if counts else None
 
 
-def _linear_layers(model: nn.Module) -> Iterator[nn.Linear]:
+def _require_length(config: ModelConfig, length: int, *, fewest: int) -> None:
+    if not fewest <= length <= config.context_length and config.positions != "relative":
+        raise ValueError(
+            f"length is {length}; expected {fewest} to {config.context_length}, the model's "
+            "context_length"
+        )
+
+
+def _linear_layers(model: nn.Module) -> Iterator[Tensor]:
+    """The weights of the linear layers in blocks."""
     for name, layer in model.named_modules():
         if isinstance(layer, nn.Linear) and "blocks" in name.split("."):
-            yield layer
+            yield layer.weight
 
 
-def _quantized_bytes(layer: nn.Linear, bits: int) -> int:
+def _vocabulary_tables(model: Model) -> Iterator[Tensor]:
+    """The token embedding, and a head of its own, which are in 8 bits where layers have fewer."""
+    tables = {id(part): part for part in model.modules() if isinstance(part, nn.Embedding)}
+    for table in tables.values():
+        if table.weight.shape[0] == model.config.vocab_size:
+            yield table.weight
+    head = getattr(model, "head", None)
+    if isinstance(head, nn.Linear):
+        yield head.weight
+
+
+def _quantized_bytes(weight: Tensor, bits: int) -> int:
     """From a few rows of the format itself; as fp32 where the width does not take it."""
-    outputs, inputs = layer.weight.shape
+    outputs, inputs = weight.shape
     try:
-        sample = quantize_weight(torch.zeros(_ROWS_OF_SAMPLE, inputs), bits=bits, group_size=32)
+        sample = quantize_weight(
+            torch.zeros(_ROWS_OF_SAMPLE, inputs),
+            bits=bits,
+            group_size=32,
+            has_minimums=bits == 4,
+        )
     except ValueError:
         return 4 * outputs * inputs
     parts = (getattr(sample, field.name) for field in fields(sample))

@@ -15,6 +15,7 @@ from weldlm.cost import measure_rates, model_cost, read_energy
 from weldlm.heads import HEADS, language_head
 from weldlm.packing import PackedBatch
 from weldlm.quantization import quantize_model
+from weldlm.weights import save_quantized
 from weldlm_kernels import use_backend
 
 PRESETS = ["gpt2-tiny", "llama-tiny", "bert-base", "t5-small"]
@@ -55,21 +56,20 @@ def test_operations_are_those_that_pytorch_counts() -> None:
 
 
 @pytest.mark.parametrize("weight_format", ["int8", "int4"])
-def test_quantized_size_is_that_of_the_quantized_model(weight_format: Any) -> None:
-    config = tiny_config("llama-tiny", intermediate_size=64)
+@pytest.mark.parametrize("name", ["gpt2-tiny", "llama-tiny"])
+def test_quantized_size_is_that_of_the_quantized_folder(
+    name: str, weight_format: Any, tmp_path: Path
+) -> None:
+    config = tiny_config(name, intermediate_size=64, vocab_size=500)
     found = model_cost(config, length=32, rows=1)
 
-    model = HEADS["causal_lm"](config)
-    linear = sum(
-        layer.weight.nbytes
-        for name, layer in model.named_modules()
-        if isinstance(layer, torch.nn.Linear) and "blocks" in name
-    )
-    rest = sum(weight.nbytes for weight in model.parameters()) - linear
-    before = found.weight_bytes["float32"]
-    quantize_model(model, weight_format)
-    bits = {"int8": 8, "int4": 4}[weight_format]
-    assert rest + linear * bits // 32 < found.weight_bytes[weight_format] < before
+    model = quantize_model(HEADS["causal_lm"](config), weight_format)
+    save_quantized(model, tmp_path)
+
+    # beside the tensors there is their header
+    size = (tmp_path / "model.safetensors").stat().st_size
+    assert found.weight_bytes[weight_format] == pytest.approx(size, rel=0.12)
+    assert found.weight_bytes[weight_format] < size
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -125,9 +125,11 @@ def test_time_and_energy_follow_from_the_rate(
     ("arguments", "message"),
     [
         (("nowhere",), "nowhere"),
-        (("gpt2-tiny", "--tokens", 0), "expected above 0"),
+        (("gpt2-tiny", "--tokens", 0), "--tokens is 0; expected a finite number above 0"),
+        (("gpt2-tiny", "--watts", "nan"), "--watts is nan"),
         (("gpt2-tiny", "--length", 0), "--length is 0"),
-        (("gpt2-tiny", "--length", 100_000), "--length is 100000; expected 2 to"),
+        (("gpt2-tiny", "--no-measure", "--length", 10**6), "--length is 1000000; expected 1 to"),
+        (("gpt2-tiny", "--length", 100_000), "--length is 100000; expected 1 to"),
     ],
 )
 def test_wrong_requests_are_one_line(

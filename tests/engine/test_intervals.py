@@ -57,6 +57,10 @@ def test_one_model_against_itself_is_certain_of_nothing() -> None:
     assert found.p_value == 1.0
 
 
+def test_one_row_tells_nothing_of_two_models() -> None:
+    assert difference(lambda _: 1.0, lambda _: 0.0, 1) == (1.0, 1.0, 1.0, 1.0)
+
+
 def test_same_seed_draws_the_same() -> None:
     values = np.arange(50.0)
 

@@ -154,7 +154,10 @@ def test_encoder_decoder_continues_its_source(kind: str) -> None:
     [
         (lambda: scorer("causal").texts([""]), "text 0 is empty"),
         (lambda: scorer("masked").texts([""]), "a text is empty"),
-        (lambda: scorer("causal").texts(["great " * 80]), "expected at most the model's context"),
+        (
+            lambda: scorer("causal").texts(["great " * 80]),
+            "text 0, from 0, has .* expected at most the model's",
+        ),
         (lambda: scorer("masked").continuations([("a", "b")]), "the model is an encoder"),
         (lambda: scorer("causal").hidden_tokens([([1], [0])]), "the model is a decoder"),
         (lambda: scorer("causal", max_batch_tokens=0), "max_batch_tokens is 0"),

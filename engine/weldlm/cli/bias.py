@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from weldlm.cli.model_folder import default_device
-from weldlm.cli.options import device_option, dtype_option
+from weldlm.cli.options import device_option, dtype_option, require_folder
 
 if TYPE_CHECKING:
     from weldlm.bias import BiasReport
@@ -55,6 +55,7 @@ def bias(
 
     if card and not model.is_dir():
         raise click.UsageError(f"--card is of a model's folder, and {model} is none; leave it out")
+    require_folder(output)
     sentences = read_bias_set(data)
     scorer = load_scorer(
         model,

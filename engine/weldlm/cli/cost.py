@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from weldlm.cli.model_folder import default_device
 from weldlm.cli.options import device_option
 
 if TYPE_CHECKING:
-    from weldlm.config import ModelConfig
+    from weldlm.config import HeadKind, ModelConfig
     from weldlm.cost import ModelCost, Rates
 
 __all__ = ["cost"]
@@ -61,15 +62,16 @@ def cost(
     from weldlm.cost import measure_rates, model_cost
     from weldlm.precision import resolve_dtype
 
-    if tokens <= 0 or rows < 1 or (watts is not None and watts <= 0):
-        raise click.UsageError("--tokens, --rows and --watts are amounts; expected above 0")
+    for name, value in (("--tokens", tokens), ("--rows", rows), ("--watts", watts)):
+        if value is not None and not 0 < value < math.inf:
+            raise click.UsageError(f"{name} is {value:g}; expected a finite number above 0")
     import torch
 
-    config, device = _config(model), default_device(device)
+    (config, head), device = _find(model), default_device(device)
     length = min(config.context_length, 512) if length is None else length
-    if length < 1:
-        raise click.UsageError(f"--length is {length}; expected at least 1")
-    found = model_cost(config, length=length, rows=rows)
+    found = model_cost(config, length=length, rows=rows, head=head)
+    if measure and length < 2:
+        raise click.UsageError("--length is 1; expected at least 2 to measure; give --no-measure")
     products = resolve_dtype(dtype, torch.device(device))
     rates = None
     if measure:
@@ -85,13 +87,15 @@ def cost(
         click.echo(line)
 
 
-def _config(model: str) -> "ModelConfig":
+def _find(model: str) -> "tuple[ModelConfig, HeadKind | None]":
+    """The configuration, and the head of a model that is there."""
     from weldlm.config import PRESETS, preset
     from weldlm.weights import open_model, path_of_model
 
     if model in PRESETS:
-        return preset(model)
-    return open_model(path_of_model(Path(model))).config
+        return preset(model), None
+    stored = open_model(path_of_model(Path(model)))
+    return stored.config, stored.head
 
 
 def _estimate(

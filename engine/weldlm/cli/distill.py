@@ -150,8 +150,9 @@ def _on_rows(
     if start is None:
         start = out / "student"
         if not resume:
+            small = _shrunken(model, *layers[:2])
             out.mkdir(parents=True, exist_ok=True)
-            keep_model(_shrunken(model, *layers[:2]), Tokenizer.from_pretrained(teacher), start)
+            keep_model(small, Tokenizer.from_pretrained(teacher), start)
     result = finetune(
         start,
         data,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weldlm.cli.model_folder import default_device
-from weldlm.cli.options import device_option, dtype_option
+from weldlm.cli.options import device_option, dtype_option, require_folder
 
 if TYPE_CHECKING:
     from weldlm.evaluate import Measure
@@ -67,8 +67,15 @@ def evaluate(
     ]
     if len(what) != 1:
         raise click.UsageError("give one of --text, --choices and --rows")
-    if plot is not None and rows is None:
-        raise click.UsageError("--plot is of --rows; leave it out")
+    if rows is None:
+        given_in_vain = {"--plot": plot, "--label-column": options["label_column"]}
+        given_in_vain["--on-error"] = options["on_error"] != "stop"
+        for name, value in given_in_vain.items():
+            if value:
+                raise click.UsageError(f"{name} is of --rows; leave it out")
+    if seed < 0:
+        raise click.UsageError(f"--seed is {seed}; expected 0 or more")
+    require_folder(output)
     common = {**options, "device": default_device(options["device"]), "seed": seed}
     if texts:
         figures = _on_text(model, against, texts, common)
@@ -98,14 +105,15 @@ def _on_text(
             _scorer(path, options),
             documents,
             stride=options["stride"],
-            # windows of two models are not the same
-            by_windows=False if against is not None else None,
         )
         losses.append(found)
     measures: list[dict[str, Measure]] = [
         {"perplexity": found.perplexity, "bits_per_byte": found.bits_per_byte} for found in losses
     ]
-    figures = _figures(measures, len(losses[0].nats), options["seed"])
+    num_pieces = len(losses[0].nats)
+    if num_pieces == 1:
+        click.echo("so short a text has no interval; give more", err=True)
+    figures = _figures(measures, num_pieces, options["seed"])
     counts = {"tokens": int(losses[0].num_tokens.sum()), "bytes": round(losses[0].num_bytes.sum())}
     return (
         {"data": [str(path) for path in paths], "num_documents": len(documents)} | counts | figures
@@ -135,10 +143,12 @@ def _on_rows(
 
     answers = []
     for one in filter(None, (model, against)):
+        predictor = load_predictor(one, device=options["device"])
+        click.echo(f"{one}: task {predictor.record.task}", err=True)
         found = _with_bar(
             one,
             answer_labelled,
-            load_predictor(one, device=options["device"]),
+            predictor,
             path,
             label_column=options["label_column"],
             on_error=options["on_error"],

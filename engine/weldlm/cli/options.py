@@ -14,7 +14,14 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
-__all__ = ["config_option", "device_option", "dtype_option", "given", "settings_options"]
+__all__ = [
+    "config_option",
+    "device_option",
+    "dtype_option",
+    "given",
+    "require_folder",
+    "settings_options",
+]
 
 Command = Callable[..., Any]
 
@@ -68,6 +75,16 @@ def _read_config(context: click.Context, _parameter: click.Parameter, path: Path
         if isinstance(value, dict):
             raise ValueError(f"{path} sets {name} to a table; expected a value")
     context.default_map = names
+
+
+def require_folder(file: Path | None) -> None:
+    """Checks, before long work, that a file can be made: its folder is there and it is none."""
+    if file is None:
+        return
+    if file.is_dir():
+        raise IsADirectoryError(f"{file} is a folder; expected the name of a file")
+    if not file.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{file.absolute().parent} does not exist; make the folder first")
 
 
 def given(values: dict[str, Any]) -> dict[str, Any]:

@@ -52,8 +52,8 @@ def bits_per_byte(
         ValueError: there is nothing to predict.
     """
     total, num_predicted = 0.0, 0
-    for _, nats, num_tokens in window_losses(model, documents, stride=stride):
-        total, num_predicted = total + nats, num_predicted + num_tokens
+    for _, losses in window_losses(model, documents, stride=stride):
+        total, num_predicted = total + float(losses.sum()), num_predicted + len(losses)
         if report is not None:
             report(num_predicted)
     if num_bytes < 1:
@@ -63,8 +63,8 @@ def bits_per_byte(
 
 def window_losses(
     model: CausalLM, documents: Iterable[Sequence[int] | np.ndarray], *, stride: int | None = None
-) -> Iterator[tuple[int, float, int]]:
-    """Yields the windows of `bits_per_byte`: (place of its document, loss in nats, tokens)."""
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields the windows of `bits_per_byte`: (place of its document, losses [tokens] in nats)."""
     context_length = model.config.context_length
     stride = max(1, context_length // 2) if stride is None else stride
     if not 1 <= stride < context_length:
@@ -79,7 +79,7 @@ def window_losses(
         scores = label_scores(model, batch, torch.from_numpy(labels).to(device))
         counts = [len(ids) - first for _, ids, first in group]
         for (document, _, _), part in zip(group, scores.logprobs.split(counts), strict=True):
-            yield document, -float(part.double().sum()), len(part)
+            yield document, -part.double().numpy()
 
 
 def compress(texts: Sequence[bytes]) -> Compression:

@@ -58,7 +58,7 @@ def difference(
     # of the draws, and one more for the data themselves
     below = (1 + sum(value <= 0 for value in values)) / (num_draws + 1)
     above = (1 + sum(value >= 0 for value in values)) / (num_draws + 1)
-    p_value = min(1.0, 2 * min(below, above))
+    p_value = min(1.0, 2 * min(below, above)) if num_rows > 1 else 1.0  # one row tells nothing
     return Difference(first(every) - second(every), *_bounds(values), p_value)
 
 

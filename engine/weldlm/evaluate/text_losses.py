@@ -19,8 +19,9 @@ __all__ = ["TextLosses", "read_documents", "text_losses"]
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-# fewer documents are resampled by the windows that they were read in
-_FEWEST_DOCUMENTS = 20
+# fewer documents are resampled by blocks of them, of so many bytes at most
+_FEWEST_PIECES = 20
+_FEWEST_BYTES, _BLOCK_BYTES = 64, 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class TextLosses:
 
     nats: Floats
     num_tokens: Floats
-    num_bytes: Floats  # as UTF-8; those of a window by its share of the document's tokens
+    num_bytes: Floats  # as UTF-8
 
     def perplexity(self, indices: Indices) -> float:
         """exp of the mean loss of a token; infinite where that overflows."""
@@ -40,25 +41,17 @@ class TextLosses:
         """Does not depend on the tokenizer, so that it compares any two models."""
         return float(self.nats[indices].sum() / self.num_bytes[indices].sum() / math.log(2))
 
-    def by_document(self, documents: Indices) -> "TextLosses":
-        """Adds up the pieces of each document, given the document of each piece."""
-        nats, num_tokens, num_bytes = (
-            np.bincount(documents, weights=part).astype(np.float64)
-            for part in (self.nats, self.num_tokens, self.num_bytes)
-        )
-        has_text = num_tokens > 0
-        return TextLosses(nats[has_text], num_tokens[has_text], num_bytes[has_text])
-
 
 def text_losses(
     scorer: TextScorer,
     texts: Sequence[str],
     *,
     stride: int | None = None,
-    by_windows: bool | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> TextLosses:
     """Scores documents: every token by a decoder from up to a context of those before it.
+
+    A piece is a document; where there are fewer than 20, a part of one, the same for every model.
 
     By an encoder, or an encoder-decoder, every token from the others of its window, which takes a
     forward of the window for each.
@@ -67,7 +60,6 @@ def text_losses(
         scorer: the model.
         texts: the documents.
         stride: tokens by which a decoder's windows move; half the context length where None.
-        by_windows: whether a piece is a window; where None, if there are fewer than 20 documents.
         report: called with the number of tokens scored so far and of all.
 
     Raises:
@@ -75,19 +67,23 @@ def text_losses(
     """
     sizes = [len(text.encode(errors="surrogatepass")) for text in texts]
     ids = [scorer.tokenizer.encode_ordinary(text) for text in texts]
-    total = sum(map(len, ids))
-    if not total:
+    if not any(ids):
         raise ValueError("the text is empty; expected at least one token")
     if isinstance(scorer.model, CausalLM):
-        pieces = _predicted(scorer.model, scorer.start_id(), ids, total, stride, report)
+        pieces = _predicted(scorer.model, scorer.start_id(), ids, stride, report)
     else:
         pieces = _hidden(scorer, ids, stride, report)
-    documents, nats, counts = (np.array(part) for part in zip(*pieces, strict=True))
-    bytes_of_token = np.array(sizes) / np.maximum([len(part) for part in ids], 1)
-    losses = TextLosses(nats, counts.astype(np.float64), counts * bytes_of_token[documents])
-    if by_windows is None:
-        by_windows = len(texts) < _FEWEST_DOCUMENTS
-    return losses if by_windows else losses.by_document(documents)
+    block_bytes = max(sizes)
+    if len(texts) < _FEWEST_PIECES:
+        block_bytes = sum(sizes) // _FEWEST_PIECES
+        block_bytes = max(_FEWEST_BYTES, min(_BLOCK_BYTES, block_bytes))
+    parts = [
+        _blocks(losses, size, -(-size // block_bytes))
+        for losses, size in zip(pieces, sizes, strict=True)
+        if len(losses)
+    ]
+    nats, num_tokens, num_bytes = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return TextLosses(nats, num_tokens, num_bytes)
 
 
 def read_documents(paths: Sequence[Path]) -> list[str]:
@@ -114,22 +110,32 @@ def read_documents(paths: Sequence[Path]) -> list[str]:
     return texts
 
 
+def _blocks(losses: Floats, num_bytes: int, num_blocks: int) -> tuple[Floats, Floats, Floats]:
+    """Losses, tokens and bytes of parts of a document; a token stands at its share of the bytes."""
+    blocks = np.arange(len(losses)) * num_blocks // len(losses)
+    return (
+        np.bincount(blocks, weights=losses, minlength=num_blocks).astype(np.float64),
+        np.bincount(blocks, minlength=num_blocks).astype(np.float64),
+        np.full(num_blocks, num_bytes / num_blocks),
+    )
+
+
 def _predicted(
     model: CausalLM,
     start_id: int,
     ids: Sequence[Sequence[int]],
-    total: int,
     stride: int | None,
     report: Callable[[int, int], None] | None,
-) -> list[tuple[int, float, int]]:
-    pieces: list[tuple[int, float, int]] = []
-    done = 0
-    for piece in window_losses(model, ([start_id, *part] for part in ids), stride=stride):
-        pieces.append(piece)
-        done += piece[2]
+) -> list[Floats]:
+    """Losses of the tokens of each document."""
+    found: list[list[Floats]] = [[] for _ in ids]
+    done, total = 0, sum(map(len, ids))
+    for document, losses in window_losses(model, ([start_id, *p] for p in ids), stride=stride):
+        found[document].append(losses)
+        done += len(losses)
         if report is not None:
             report(done, total)
-    return pieces
+    return [np.concatenate([np.empty(0), *parts]) for parts in found]
 
 
 def _hidden(
@@ -137,7 +143,7 @@ def _hidden(
     ids: Sequence[Sequence[int]],
     stride: int | None,
     report: Callable[[int, int], None] | None,
-) -> list[tuple[int, float, int]]:
+) -> list[Floats]:
     if stride is not None:
         raise ValueError("stride is of decoders; an encoder reads windows end to end: leave it out")
     before, after = scorer.template()
@@ -147,8 +153,8 @@ def _hidden(
         for document, part in enumerate(ids)
         for start in range(0, len(part), size)
     ]
-    found = scorer.hidden_tokens([(part, range(len(part))) for _, part in windows], report=report)
-    return [
-        (document, -float(logprobs.double().sum()), len(part))
-        for (document, part), logprobs in zip(windows, found, strict=True)
-    ]
+    scores = scorer.hidden_tokens([(part, range(len(part))) for _, part in windows], report=report)
+    found: list[list[Floats]] = [[] for _ in ids]
+    for (document, _), logprobs in zip(windows, scores, strict=True):
+        found[document].append(-logprobs.double().numpy())
+    return [np.concatenate([np.empty(0), *parts]) for parts in found]

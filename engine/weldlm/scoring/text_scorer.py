@@ -129,14 +129,15 @@ class TextScorer:
         """Returns the id that a decoder's text begins with.
 
         Raises:
-            ValueError: the tokenizer has none.
+            ValueError: there is none.
         """
-        start = self.tokenizer.bos_id
-        start = self.tokenizer.eos_id if start is None else start
+        tokenizer, config = self.tokenizer, self.model.config
+        known = (tokenizer.bos_id, config.bos_id, tokenizer.eos_id, config.eos_id)
+        start = next((token_id for token_id in known if token_id is not None), None)
         if start is None:
             raise ValueError(
-                "the tokenizer has neither a bos nor an eos token; expected one that a text "
-                "begins with"
+                "model and tokenizer have neither a bos nor an eos token; expected one that a text "
+                "begins with; name one in the folder's tokenizer_config.json"
             )
         return start
 
@@ -223,12 +224,13 @@ class TextScorer:
         config = self.model.config
         if config.positions == "relative":
             return
-        longest = max((max(len(row.ids), len(row.target)) for row in rows), default=0)
-        if longest > config.context_length:
-            raise ValueError(
-                f"a text has {longest} tokens with those around it; expected at most the model's "
-                f"context_length {config.context_length}; shorten it"
-            )
+        for place, row in enumerate(rows):
+            length = max(len(row.ids), len(row.target))
+            if length > config.context_length:
+                raise ValueError(
+                    f"text {place}, from 0, has {length} tokens with those around it; expected at "
+                    f"most the model's context_length {config.context_length}; shorten it"
+                )
 
 
 def load_scorer(

@@ -88,6 +88,18 @@ def test_two_models_are_compared_on_the_same_documents(
     assert "difference, first less second" in capsys.readouterr().out
 
 
+def test_one_document_is_compared_by_its_parts(tmp_path: Path) -> None:
+    first, second = decoder(tmp_path / "a"), decoder(tmp_path / "b", seed=1)
+    (tmp_path / "text.txt").write_text(" ".join(TEXTS) * 40)
+
+    options = ("--text", tmp_path / "text.txt", "-o", tmp_path / "out.json")
+    code = run("evaluate", first, "--against", second, *options)
+
+    found = figures(tmp_path / "out.json")["difference"]["bits_per_byte"]
+    assert code == 0
+    assert found["low"] < found["value"] < found["high"]
+
+
 def test_encoder_is_judged_by_hidden_tokens(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("the film is fine\n")
 
