@@ -58,9 +58,9 @@ class MergeTable {
 
   // Whether all ranks are below `num_ranks`.
   bool has_ranks_below(std::size_t num_ranks) const noexcept {
-    return std::all_of(slots_.view().begin(), slots_.view().end(), [&](const Slot& slot) {
-      return slot.rank == no_rank || slot.rank < num_ranks;
-    });
+    std::uint32_t most = 0;
+    for (const Slot& slot : slots_.view()) most = std::max(most, slot.rank + 1);  // of no_rank: 0
+    return most <= num_ranks;
   }
 
   // no_rank where the pair has no merge. Of two merges of one pair the later one counts.
