@@ -203,10 +203,12 @@ def _modifiers(options: Options, table: BiasTable | None) -> Modifiers:
 
 
 def _sizes(q: Tensor, v: Tensor, options: Options) -> Sizes:
-    modifiers = options.window, options.softcap, options.alibi_slopes, options.dropout_seed
+    modifiers = options.window, options.softcap, options.dropout_seed
     load: Load = "plain"
     if options.relative_bias is not None:
         load = "biased"
+    elif options.alibi_slopes is not None:
+        load = "sloped"
     elif any(x is not None for x in modifiers):
         load = "modified"
     return choose_sizes(q.dtype, max(q.shape[2], v.shape[2]), load)

@@ -33,7 +33,7 @@ class Sizes:
 # sm_80 stands for all GPUs with less than 200 KiB of shared memory a program (100 KiB on sm_86,
 # sm_89 and sm_120), sm_90 for those with more (sm_90, sm_100)
 _Architecture = Literal["sm_80", "sm_90"]
-Load = Literal["plain", "modified", "biased"]
+Load = Literal["plain", "modified", "sloped", "biased"]
 
 # The largest tiles for which no register spills and shared memory suffices, on sm_80 or sm_90,
 # forward and backward (tests/kernels/gate_attention.py). Not yet timed on a GPU.
@@ -55,8 +55,8 @@ _SIZES: dict[tuple[_Architecture, int, int], Sizes] = {
     ("sm_90", 4, 128): Sizes(Blocks(32, 16, 8, 2), Blocks(16, 32, 8, 2), Blocks(32, 16, 8, 2)),
     ("sm_90", 4, 256): Sizes(Blocks(32, 16, 8, 1), Blocks(16, 16, 8, 2), Blocks(32, 16, 8, 2)),
 }
-# The same for calls with options, which take registers, on all architectures. Relative biases take
-# the most: beyond 64 columns of fp32 they spill some.
+# The same for calls with options, which take registers, on all architectures. ALiBi takes more, and
+# relative biases the most: beyond 64 columns of fp32 they spill some.
 _MODIFIED_SIZES: dict[tuple[int, int], Sizes] = {
     (2, 64): Sizes(Blocks(128, 64, 8, 2), Blocks(32, 64, 4, 2), Blocks(64, 64, 8, 2)),
     (2, 128): Sizes(Blocks(64, 64, 8, 2), Blocks(32, 64, 8, 2), Blocks(64, 64, 8, 2)),
@@ -64,6 +64,14 @@ _MODIFIED_SIZES: dict[tuple[int, int], Sizes] = {
     (4, 64): Sizes(Blocks(64, 32, 8, 2), Blocks(32, 32, 8, 2), Blocks(64, 32, 8, 2)),
     (4, 128): Sizes(Blocks(32, 32, 8, 1), Blocks(16, 16, 8, 2), Blocks(32, 32, 8, 2)),
     (4, 256): Sizes(Blocks(16, 16, 8, 1), Blocks(16, 16, 8, 2), Blocks(16, 16, 8, 2)),
+}
+_SLOPED_SIZES: dict[tuple[int, int], Sizes] = {
+    (2, 64): Sizes(Blocks(128, 64, 8, 2), Blocks(32, 64, 4, 2), Blocks(64, 64, 8, 2)),
+    (2, 128): Sizes(Blocks(64, 64, 8, 2), Blocks(32, 64, 8, 2), Blocks(64, 32, 8, 2)),
+    (2, 256): Sizes(Blocks(64, 32, 8, 1), Blocks(32, 32, 8, 2), Blocks(32, 16, 8, 2)),
+    (4, 64): Sizes(Blocks(64, 32, 8, 2), Blocks(32, 16, 8, 2), Blocks(64, 32, 8, 2)),
+    (4, 128): Sizes(Blocks(32, 32, 8, 1), Blocks(32, 16, 8, 1), Blocks(32, 32, 8, 2)),
+    (4, 256): Sizes(Blocks(16, 16, 8, 1), Blocks(16, 16, 8, 2), Blocks(16, 16, 8, 3)),
 }
 _BIASED_SIZES: dict[tuple[int, int], Sizes] = {
     (2, 64): Sizes(Blocks(128, 64, 8, 2), Blocks(32, 64, 4, 2), Blocks(64, 64, 8, 2)),
@@ -73,6 +81,7 @@ _BIASED_SIZES: dict[tuple[int, int], Sizes] = {
     (4, 128): Sizes(Blocks(16, 16, 8, 1), Blocks(16, 16, 8, 1), Blocks(16, 16, 8, 1)),
     (4, 256): Sizes(Blocks(16, 16, 8, 1), Blocks(16, 16, 8, 1), Blocks(16, 16, 8, 1)),
 }
+_OPTION_SIZES = {"modified": _MODIFIED_SIZES, "sloped": _SLOPED_SIZES, "biased": _BIASED_SIZES}
 MAX_HEAD_DIM = 256
 # rows of a program of the kernel that only streams
 DELTA_ROWS = 32
@@ -84,12 +93,11 @@ def choose_sizes(dtype: torch.dtype, head_size: int, load: Load) -> Sizes:
     Args:
         dtype: of queries, keys and values.
         head_size: the larger one of head_dim and value_dim.
-        load: which options the call has: none, some, or a relative bias among them.
+        load: which options the call has: none, some, ALiBi or a relative bias among them.
     """
     if load != "plain":
         width = next(width for width in (64, 128, MAX_HEAD_DIM) if head_size <= width)
-        sizes = _BIASED_SIZES if load == "biased" else _MODIFIED_SIZES
-        return sizes[dtype.itemsize, width]
+        return _OPTION_SIZES[load][dtype.itemsize, width]
     # the interpreter has no GPU
     architecture = "sm_90" if triton.knobs.runtime.interpret else _architecture(_device())
     fitting = [
