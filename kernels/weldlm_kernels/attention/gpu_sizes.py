@@ -71,7 +71,7 @@ _SLOPED_SIZES: dict[tuple[int, int], Sizes] = {
     (2, 256): Sizes(Blocks(64, 32, 8, 1), Blocks(32, 32, 8, 2), Blocks(32, 16, 8, 2)),
     (4, 64): Sizes(Blocks(64, 32, 8, 2), Blocks(32, 16, 8, 2), Blocks(64, 32, 8, 2)),
     (4, 128): Sizes(Blocks(32, 32, 8, 1), Blocks(32, 16, 8, 1), Blocks(32, 32, 8, 2)),
-    (4, 256): Sizes(Blocks(16, 16, 8, 1), Blocks(16, 16, 8, 2), Blocks(16, 16, 8, 3)),
+    (4, 256): Sizes(Blocks(16, 16, 4, 1), Blocks(16, 16, 8, 1), Blocks(16, 16, 8, 3)),
 }
 _BIASED_SIZES: dict[tuple[int, int], Sizes] = {
     (2, 64): Sizes(Blocks(128, 64, 8, 2), Blocks(32, 64, 4, 2), Blocks(64, 64, 8, 2)),
