@@ -11,6 +11,7 @@ from weldlm.cli.model_folder import (
     describe_training,
     draw_curve,
     keep_model,
+    require_run_folder,
 )
 from weldlm.cli.options import config_option, device_option, given
 
@@ -101,10 +102,7 @@ def distill(
 
     if student is not None and (num_layers or num_encoder_layers):
         raise click.UsageError("--student has layers of its own; leave --num-layers out")
-    holds_something = out.is_dir() and any(out.iterdir())
-    if holds_something != resume:
-        what = "holds no run" if resume else "is not empty; pass --resume to go on"
-        raise ValueError(f"{out} {what}; choose another --out")
+    require_run_folder(out, resume=resume)
     chosen, device = given(options), default_device(device)
     settings = DistillSettings(
         **{name: chosen.pop(name) for name in _OF_DISTILLATION if name in chosen}

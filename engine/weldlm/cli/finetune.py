@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from weldlm.cli.model_folder import default_device, draw_curve
+from weldlm.cli.model_folder import default_device, draw_curve, require_run_folder
 from weldlm.cli.options import config_option, device_option, given
 from weldlm.train_settings import Parallel, Schedule
 
@@ -135,7 +135,7 @@ def finetune(
     training = {name: chosen.pop(name) for name in TRAINING_FIELDS if name in chosen}
     settings = FinetuneSettings(lora=_take_lora(chosen), **chosen)
     with join_ranks(device, training.get("parallel", "auto")) as ranks:
-        ranks.ask_first(lambda: _check_folder(out, resume=resume))
+        ranks.ask_first(lambda: require_run_folder(out, resume=resume))
         result = run(
             model,
             data,
@@ -174,11 +174,3 @@ def _take_lora(options: dict[str, Any]) -> "LoraSettings | None":
         flag = f"--lora-{next(iter(found)).replace('_', '-')}"
         raise click.UsageError(f"{flag} is of an adapter; give --lora-rank too, or leave it out")
     return LoraSettings(**found)
-
-
-def _check_folder(out: Path, *, resume: bool) -> None:
-    holds_something = out.is_dir() and any(out.iterdir())
-    if resume and not holds_something:
-        raise ValueError(f"{out} holds no run to go on from; leave out --resume to start one")
-    if not resume and holds_something:
-        raise ValueError(f"{out} is not empty; pass --resume to go on, or another --out")

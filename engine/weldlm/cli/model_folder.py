@@ -27,6 +27,7 @@ __all__ = [
     "load_tokenizer",
     "model_option",
     "quantize_option",
+    "require_run_folder",
 ]
 
 M = TypeVar("M", bound="Model")
@@ -198,3 +199,16 @@ def load_tokenizer(path: Path) -> "Tokenizer":
     from weldlm.tokenizer import Tokenizer
 
     return Tokenizer.from_pretrained(path) if path.is_dir() else Tokenizer.from_file(path)
+
+
+def require_run_folder(out: Path, *, resume: bool) -> None:
+    """Refuses a folder that holds something, unless a run is to go on there.
+
+    Raises:
+        ValueError: it holds something, or nothing to go on from.
+    """
+    holds_something = out.is_dir() and any(out.iterdir())
+    if resume and not holds_something:
+        raise ValueError(f"{out} holds no run to go on from; leave out --resume to start one")
+    if not resume and holds_something:
+        raise ValueError(f"{out} is not empty; pass --resume to go on, or another --out")

@@ -12,6 +12,7 @@ from weldlm.cli.model_folder import (
     describe_training,
     draw_curve,
     keep_model,
+    require_run_folder,
 )
 from weldlm.cli.options import config_option, device_option, given, settings_options
 from weldlm.cli.training_corpus import DEFAULT_HELD_OUT, Texts, find_tokenizer, prepare_once
@@ -117,7 +118,7 @@ def train(
     device = default_device(device)
     texts = Texts(data, out, held_out, tokenizer_path, vocab_size)
     with join_ranks(device, settings.parallel) as ranks:
-        ranks.ask_first(lambda: _check_folder(out, resume=resume))
+        ranks.ask_first(lambda: require_run_folder(out, resume=resume))
         built, corpus = _build(model, context_length, texts, settings, hidden, device, ranks)
         callbacks = _callbacks(out, tensorboard=tensorboard, profile=profile)
         return _fit(built, data, corpus, settings, hidden, out, resume, ranks, callbacks)
@@ -187,14 +188,6 @@ def _build_model(
     if folder is not None:
         return load_pretrained(folder, kind, device=device, dtype=torch.float32)
     return kind(config).to(device)
-
-
-def _check_folder(out: Path, *, resume: bool) -> None:
-    holds_something = out.is_dir() and any(out.iterdir())
-    if resume and not holds_something:
-        raise ValueError(f"{out} holds no run to go on from; leave out --resume to start one")
-    if not resume and holds_something:
-        raise ValueError(f"{out} is not empty; pass --resume to go on, or another --out")
 
 
 def _check_lengths(settings: TrainSettings, config: "ModelConfig") -> None:
